@@ -1,0 +1,118 @@
+"""The configuration of an audit: one frozen value, validated when it is built."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from r2d2.errors import UsageError
+
+READERS = ("auto", "files", "engine")
+CSV_TYPES = ("infer", "text")
+TIMESTAMPS = ("distinct", "utc")
+
+
+def new_lane_keys() -> tuple[int, int]:
+    """Two random 64-bit keys for the lanes of row fingerprints."""
+    return secrets.randbits(64), secrets.randbits(64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditConfig:
+    """What an audit is asked to do.
+
+    Attributes:
+        lake: Local folder or object-store URL.
+        out: Local folder for the results.
+        work: Where stage tables lie; None is `OUT/.work/<run_id>`. Workers must reach it.
+        engine: `sail`, `spark` or a Spark Connect URL (`sc://host:port`).
+        master: Master URL for `spark`.
+        reader: `files` (the kernel reads), `engine` (Spark's readers) or `auto` (the kernel where it is faithful).
+        case_sensitive: Compare column names exactly.
+        files_as_tables: Every data file is a table of its own.
+        timestamps: `distinct`, or `utc` to read dates, zone-less timestamps and instants on the UTC clock.
+        csv_delimiter: One character; None is a comma, and a tab for `.tsv`.
+        csv_types: `infer` types without loss, or read all as `text`.
+        propose_empty: Propose empty tables too.
+        assume_reads: Reads per month of a table whose accesses are unknown.
+        horizon_months: Months over which the plan counts costs.
+        sketch_rows: Expected number of fingerprints in a table's sketch.
+        kernel_threads: Kernels that run at once; None is the engine's parallelism.
+        memory_bytes: Memory of all kernels of one machine together.
+        lane_keys: Secret keys of the two lanes of the row fingerprint.
+    """
+
+    lake: str
+    out: str
+    work: str | None = None
+    engine: str = "sail"
+    master: str | None = None
+    reader: str = "auto"
+    case_sensitive: bool = False
+    files_as_tables: bool = False
+    timestamps: str = "distinct"
+    csv_delimiter: str | None = None
+    csv_types: str = "infer"
+    propose_empty: bool = False
+    assume_reads: float = 0.0
+    horizon_months: float = 12.0
+    sketch_rows: int = 1024
+    kernel_threads: int | None = None
+    memory_bytes: int = 4 << 30
+    lane_keys: tuple[int, int] = field(default_factory=new_lane_keys, repr=False)
+
+    def __post_init__(self) -> None:
+        _one_of("reader", self.reader, READERS)
+        _one_of("csv-types", self.csv_types, CSV_TYPES)
+        _one_of("timestamps", self.timestamps, TIMESTAMPS)
+        if self.engine not in ("sail", "spark") and not self.engine.startswith("sc://"):
+            raise UsageError(f"engine must be sail, spark or sc://host:port, got {self.engine!r}")
+        if self.master is not None and self.engine != "spark":
+            raise UsageError("--master goes with --engine spark only")
+        if self.csv_delimiter is not None and (len(self.csv_delimiter) != 1 or self.csv_delimiter in '"\r\n'):
+            raise UsageError(f"csv-delimiter must be one character, no quote or line break, got {self.csv_delimiter!r}")
+        _at_least("assume-reads", self.assume_reads, 0)
+        _at_least("horizon", self.horizon_months, 1)
+        _at_least("sketch-rows", self.sketch_rows, 16)
+        _at_least("memory", self.memory_bytes, 256 << 20)
+        if self.kernel_threads is not None:
+            _at_least("kernel-threads", self.kernel_threads, 1)
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any]) -> AuditConfig:
+        """Build from named options, those that are None left at their defaults.
+
+        Raises:
+            UsageError: For an unknown name or a value out of range.
+        """
+        allowed = {f.name for f in dataclasses.fields(cls)}
+        unknown = sorted(set(options) - allowed)
+        if unknown:
+            raise UsageError(f"unknown option {unknown[0]!r}; known: {', '.join(sorted(allowed))}")
+        return cls(**{name: value for name, value in options.items() if value is not None})
+
+    def public(self) -> dict[str, Any]:
+        """The configuration for `summary.json`: everything but the secret keys."""
+        shown = dataclasses.asdict(self)
+        del shown["lane_keys"]
+        return shown
+
+
+def default_memory_bytes() -> int:
+    """Half of this machine's memory, at least 1 GiB."""
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(1 << 30, int(pages) // 2)
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise UsageError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+
+
+def _at_least(name: str, value: float, least: float) -> None:
+    if not value >= least:
+        raise UsageError(f"{name} must be at least {least}, got {value}")

@@ -1,0 +1,55 @@
+"""DuckDB connections of kernels: one per kernel call, bounded in threads and memory, spilling to a scratch folder."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import duckdb
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelLimits:
+    """What one kernel call may use.
+
+    Attributes:
+        threads: DuckDB threads; the engine runs many kernels at once.
+        memory_bytes: Memory before DuckDB spills.
+    """
+
+    threads: int = 1
+    memory_bytes: int = 1 << 30
+
+
+@contextmanager
+def connect(limits: KernelLimits) -> Iterator[duckdb.DuckDBPyConnection]:
+    """An in-memory connection that never downloads extensions and cleans up what it spilled."""
+    with tempfile.TemporaryDirectory(prefix="r2d2-spill-") as scratch:
+        connection = duckdb.connect(
+            config={
+                "threads": limits.threads,
+                "memory_limit": f"{limits.memory_bytes}B",
+                "temp_directory": scratch,
+                "autoinstall_known_extensions": False,
+                "autoload_known_extensions": False,
+                "preserve_insertion_order": False,
+            }
+        )
+        try:
+            connection.execute("SET enable_progress_bar = false")
+            connection.execute("SET TimeZone = 'UTC'")
+            yield connection
+        finally:
+            connection.close()
+
+
+def quote_name(name: str) -> str:
+    """A name as an identifier of DuckDB's SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def quote_text(text: str) -> str:
+    """A text as a literal of DuckDB's SQL."""
+    return "'" + text.replace("'", "''") + "'"

@@ -1,0 +1,204 @@
+"""The engine's part of a comparison: one job that scans tables and compares their rows bucket by bucket."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from r2d2.errors import TableFailed, TableFault, TableUnsupported
+from r2d2.scan.compare import PAIRS, VERDICTS, compare_bucket
+from r2d2.scan.duck import KernelLimits
+from r2d2.scan.fingerprints import FINGERPRINTS, REPORT, ScanItem, scan_item
+from r2d2.scan.plan import Buckets, Pair, TableScan, assign_buckets, balanced, pair_rows, scan_items
+from r2d2.scan.rowhash import RowHasher
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+FrameOf = Callable[[int], "DataFrame"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kernels:
+    """What every kernel of an audit is given.
+
+    Attributes:
+        hasher: Row identity.
+        limits: Of one kernel call.
+        parallelism: Kernels that run at once.
+    """
+
+    hasher: RowHasher
+    limits: KernelLimits
+    parallelism: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """Outcome of a pair.
+
+    Attributes:
+        distinct: Distinct child rows compared.
+        missing: Of those, absent from the parent.
+        excess: Of those, more frequent in the child than in the parent.
+    """
+
+    distinct: int
+    missing: int
+    excess: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Outcome of a job: verdicts of the pairs whose tables were read whole, faults of the others."""
+
+    verdicts: Mapping[Pair, Verdict]
+    faults: Mapping[int, TableFault] = field(default_factory=dict)
+    bytes_read: int = 0
+
+
+def compare_tables(
+    spark: SparkSession,
+    scans: Sequence[TableScan],
+    pairs: Sequence[Pair],
+    kernels: Kernels,
+    engine_frame_of: FrameOf,
+) -> Comparison:
+    """Fingerprint tables and answer pairs.
+
+    Args:
+        spark: Session of the audit.
+        scans: Every table of the pairs, once.
+        pairs: Questions; each table's scan has the column sets they need.
+        kernels: How to hash and within what limits.
+        engine_frame_of: The engine's rows of a table whose harvest asks for the engine's reader; may raise TableFault.
+    """
+    if not pairs:
+        return Comparison(verdicts={})
+    buckets = assign_buckets(
+        pairs, {scan.table: scan.expected_rows for scan in scans}, parallelism=kernels.parallelism
+    )
+    frames, refused = _engine_frames(scans, buckets, kernels, engine_frame_of)
+    items = [
+        item for scan in scans if scan.harvest.reader == "files" for item in scan_items(scan, buckets[scan.table])
+    ]
+    if items:
+        frames.insert(0, _file_frame(spark, items, kernels))
+    questions = pair_rows(pairs, buckets, {scan.table: scan.threshold for scan in scans})
+    rows = _compare(spark, frames, questions).toArrow() if frames else VERDICTS.empty_table()
+    return _outcome(rows, scans, pairs, refused)
+
+
+def _engine_frames(
+    scans: Sequence[TableScan], buckets: Mapping[int, Buckets], kernels: Kernels, engine_frame_of: FrameOf
+) -> tuple[list[DataFrame], dict[int, TableFault]]:
+    frames: list[DataFrame] = []
+    refused: dict[int, TableFault] = {}
+    for scan in scans:
+        if scan.harvest.reader == "engine":
+            try:
+                frames.append(_scanned(engine_frame_of(scan.table), scan, buckets[scan.table], kernels))
+            except TableFault as fault:
+                refused[scan.table] = fault
+    return frames, refused
+
+
+def _file_frame(spark: SparkSession, items: Sequence[ScanItem], kernels: Kernels) -> DataFrame:
+    bins = balanced(items, 4 * kernels.parallelism)
+    work = spark.createDataFrame(pa.table({"items": pa.array(bins, pa.list_(pa.string()))}))
+    return work.repartition(len(bins)).mapInArrow(_item_scanner(kernels), ddl(FINGERPRINTS))
+
+
+def _item_scanner(kernels: Kernels) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    hasher, limits = kernels.hasher, kernels.limits
+
+    def scan(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for texts in batch.column(0).to_pylist():
+                for text in texts:
+                    yield from scan_item(ScanItem.from_json(text), hasher, limits)
+
+    return scan
+
+
+def _scanned(frame: DataFrame, scan: TableScan, buckets: Buckets, kernels: Kernels) -> DataFrame:
+    from r2d2.scan.engine_reader import batch_scanner
+
+    item = ScanItem(
+        table=scan.table,
+        files=(),
+        partition_schema=pa.schema([]),
+        column_sets=scan.column_sets,
+        threshold=scan.threshold,
+        first_bucket=buckets.first,
+        buckets=buckets.count,
+    )
+    kernel = batch_scanner(item.to_json(), scan.harvest.schema.names, kernels.hasher, kernels.limits)
+    return frame.mapInArrow(kernel, ddl(FINGERPRINTS))
+
+
+def _compare(spark: SparkSession, frames: Sequence[DataFrame], questions: pa.Table) -> DataFrame:
+    fingerprints = reduce(lambda frame, other: frame.unionAll(other), frames)
+    asked = spark.createDataFrame(questions)
+
+    def compare(rows: pa.Table, pairs: pa.Table) -> pa.Table:
+        return compare_bucket(rows.cast(FINGERPRINTS), pairs.cast(PAIRS))
+
+    grouped = fingerprints.groupBy("bucket").cogroup(asked.groupBy("bucket"))
+    return grouped.applyInArrow(compare, ddl(VERDICTS))
+
+
+def _outcome(
+    rows: pa.Table, scans: Sequence[TableScan], pairs: Sequence[Pair], refused: Mapping[int, TableFault]
+) -> Comparison:
+    sums: dict[Pair, list[int]] = {pair: [0, 0, 0] for pair in pairs}
+    faults = dict(refused)
+    rows_read: dict[int, int] = defaultdict(int)
+    bytes_read = 0
+    for row in rows.to_pylist():
+        if row["child"] != REPORT:
+            pair = Pair(child=row["child"], parent=row["parent"], column_set=row["column_set"])
+            sums[pair] = [old + row[name] for old, name in zip(sums[pair], _COUNTS, strict=True)]
+            continue
+        bytes_read += row["bytes_read"]
+        if row["error"]:
+            faults.setdefault(row["table"], _fault(row))
+        else:
+            rows_read[row["table"]] += row["rows_read"]
+    for scan in scans:
+        if scan.table not in faults and scan.harvest.rows not in (None, rows_read[scan.table]):
+            message = "a reader returned another number of rows than the metadata says"
+            faults[scan.table] = TableFailed(message, error="RowCount")
+        if scan.harvest.reader == "engine":
+            bytes_read += scan.harvest.table_bytes
+    return Comparison(
+        verdicts={
+            pair: Verdict(distinct=distinct, missing=missing, excess=excess)
+            for pair, (distinct, missing, excess) in sums.items()
+            if pair.child not in faults and pair.parent not in faults
+        },
+        faults=faults,
+        bytes_read=bytes_read,
+    )
+
+
+_COUNTS = ("distinct", "missing", "excess")
+
+
+def _fault(row: Mapping[str, Any]) -> TableFault:
+    kind = TableUnsupported if row["status"] == TableUnsupported.status else TableFailed
+    return kind(row["message"], error=row["error"])
+
+
+def ddl(schema: pa.Schema) -> str:
+    """A schema of stored tables as Spark's DDL."""
+    return ", ".join(f"{column.name} {_DDL_TYPES[column.type]}" for column in schema)
+
+
+_DDL_TYPES = {pa.int32(): "int", pa.int64(): "bigint", pa.string(): "string", pa.binary(): "binary"}
+

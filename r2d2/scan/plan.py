@@ -1,0 +1,166 @@
+"""How a comparison of many tables is cut into tasks: buckets of rows that meet, and work items sized by bytes."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from r2d2.model import Fragment, Harvest
+from r2d2.scan.compare import PAIRS
+from r2d2.scan.fingerprints import EVERYTHING, ColumnSet, ScanFile, ScanItem
+
+ITEM_BYTES = 64 << 20
+"""Compressed bytes of files that make a work item of their own."""
+
+BUCKET_ROWS = 2_000_000
+"""Fingerprints that one comparing task holds at most, about 400 MB while it sorts them."""
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class Pair:
+    """A question: are the rows of child, over a column set, among those of parent?"""
+
+    child: int
+    parent: int
+    column_set: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableScan:
+    """A table to be fingerprinted.
+
+    Attributes:
+        table: Its position.
+        harvest: Its metadata.
+        column_sets: What to fingerprint.
+        threshold: See ScanItem.
+    """
+
+    table: int
+    harvest: Harvest
+    column_sets: tuple[ColumnSet, ...]
+    threshold: int = EVERYTHING
+
+    @property
+    def expected_rows(self) -> int:
+        """Fingerprints that the scan is expected to yield, before equal ones are counted together."""
+        rows = 1_000_000 if self.harvest.rows is None else self.harvest.rows
+        return math.ceil(rows * len(self.column_sets) * self.threshold / EVERYTHING)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Buckets:
+    """Where a table's fingerprints go: `first + lane % count`."""
+
+    first: int
+    count: int
+
+
+def assign_buckets(
+    pairs: Sequence[Pair], rows_of: Mapping[int, int], *, parallelism: int, bucket_rows: int = BUCKET_ROWS
+) -> dict[int, Buckets]:
+    """Buckets of every table of some pairs, so that the tables of a pair share theirs.
+
+    Connected tables go together. Small components are packed into common buckets, large ones get several of their own.
+    """
+    tables = sorted({table for pair in pairs for table in (pair.child, pair.parent)})
+    labels = _components(pairs, tables)
+    rows = np.bincount(labels, weights=[rows_of[table] for table in tables])
+    target = max(1, min(bucket_rows, math.ceil(rows.sum() / (4 * parallelism))))
+    assigned: dict[int, Buckets] = {}
+    following, room = 0, 0.0
+    for label in np.argsort(-rows, kind="stable"):
+        if rows[label] > target:
+            assigned[int(label)] = Buckets(first=following, count=math.ceil(rows[label] / target))
+            following += assigned[int(label)].count
+        else:
+            if rows[label] > room:
+                following, room = following + 1, float(target)
+            assigned[int(label)] = Buckets(first=following - 1, count=1)
+            room -= rows[label]
+    return {table: assigned[int(label)] for table, label in zip(tables, labels, strict=True)}
+
+
+def _components(pairs: Sequence[Pair], tables: Sequence[int]) -> np.ndarray:
+    place = {table: index for index, table in enumerate(tables)}
+    ends = np.array([(place[pair.child], place[pair.parent]) for pair in pairs])
+    links = coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(len(tables), len(tables)))
+    return np.asarray(connected_components(links, directed=False)[1])
+
+
+def pair_rows(
+    pairs: Sequence[Pair], buckets: Mapping[int, Buckets], thresholds: Mapping[int, int]
+) -> pa.Table:
+    """The rows of PAIRS: each pair once per bucket of its tables."""
+    rows = [
+        {
+            "bucket": buckets[pair.child].first + number,
+            "child": pair.child,
+            "parent": pair.parent,
+            "column_set": pair.column_set,
+            "last": _signed(min(thresholds[pair.child], thresholds[pair.parent]) - 1),
+        }
+        for pair in pairs
+        for number in range(buckets[pair.child].count)
+    ]
+    return pa.Table.from_pylist(rows, schema=PAIRS)
+
+
+def _signed(word: int) -> int:
+    return word - (1 << 64) if word >= 1 << 63 else word
+
+
+def scan_items(scan: TableScan, buckets: Buckets) -> list[ScanItem]:
+    """The work items of a table: its files in portions of about ITEM_BYTES."""
+    partition_columns = {name for fragment in scan.harvest.fragments for name in fragment.partition}
+    partition_schema = pa.schema([f for f in scan.harvest.schema if f.name in partition_columns])
+    return [
+        ScanItem(
+            table=scan.table,
+            files=tuple(
+                ScanFile(stamp=fragment.stamp, data_uri=fragment.data_uri, partition=fragment.partition)
+                for fragment in portion
+            ),
+            partition_schema=partition_schema,
+            column_sets=scan.column_sets,
+            threshold=scan.threshold,
+            first_bucket=buckets.first,
+            buckets=buckets.count,
+        )
+        for portion in _portions(scan.harvest.fragments)
+    ]
+
+
+def _portions(fragments: Sequence[Fragment]) -> list[list[Fragment]]:
+    portions: list[list[Fragment]] = []
+    room = 0
+    for fragment in fragments:
+        if not portions or fragment.stamp.size > room:
+            portions.append([])
+            room = ITEM_BYTES
+        portions[-1].append(fragment)
+        room -= fragment.stamp.size
+    return portions
+
+
+def balanced(items: Sequence[ScanItem], bins: int) -> list[list[str]]:
+    """Work items in text form, dealt into at most `bins` lists of about equal bytes, largest items first."""
+    loads = [(0, number) for number in range(max(1, min(bins, len(items))))]
+    dealt: list[list[str]] = [[] for _ in loads]
+    for item in sorted(items, key=lambda item: -_cost(item)):
+        load, number = heapq.heappop(loads)
+        dealt[number].append(item.to_json())
+        heapq.heappush(loads, (load + _cost(item), number))
+    return [texts for texts in dealt if texts]
+
+
+def _cost(item: ScanItem) -> int:
+    opening = 1 << 18  # opening a file costs about as much as reading this many bytes
+    return sum(file.stamp.size + opening for file in item.files)

@@ -1,0 +1,140 @@
+"""A source is one relation in DuckDB that yields rows of a table: a Parquet file, or Arrow batches of the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from r2d2.errors import TableFailed
+from r2d2.model import LeafPath, fold
+from r2d2.scan.duck import quote_text
+from r2d2.scan.footer import Footer
+from r2d2.scan.rowhash import Column, Digest, RowHasher, structs_on
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A relation with its columns by name.
+
+    Attributes:
+        relation: SQL that stands after FROM; its columns are called c0, c1, ….
+        columns: Top-level columns by the table's name of them.
+    """
+
+    relation: str
+    columns: Mapping[str, Column]
+
+    def column(self, name: str) -> Column | None:
+        """The column of this exact name, else the only one that differs by case; None where the source lacks it."""
+        if name in self.columns:
+            return self.columns[name]
+        folded = [column for other, column in self.columns.items() if fold(other) == fold(name)]
+        return folded[0] if len(folded) == 1 else None
+
+
+def parquet_source(
+    connection: duckdb.DuckDBPyConnection,
+    path: str,
+    footer: Footer,
+    partition: Mapping[str, Any],
+    partition_types: Mapping[str, pa.DataType],
+) -> Source:
+    """The rows of one Parquet file with the partition columns added.
+
+    Args:
+        connection: Where the relation lives.
+        path: As `files.duckdb_path` returns it.
+        footer: Of the same file; columns are matched by position, since DuckDB renames duplicates.
+        partition: Typed values of the partition columns.
+        partition_types: Their types.
+
+    Raises:
+        TableFailed: If DuckDB sees other columns than the footer has.
+    """
+    scan = f"read_parquet([{quote_text(path)}], hive_partitioning = false, union_by_name = false)"
+    names = ", ".join(f"c{index}" for index in range(len(footer.schema)))
+    relation = f"{scan} AS source({names})"
+    types = connection.sql(f"SELECT * FROM {relation}").types
+    if len(types) != len(footer.schema):
+        raise TableFailed("DuckDB sees other columns than the file's footer has", error="Columns")
+    columns = {
+        field.name: Column(sql=f"source.c{index}", duckdb_type=dtype, type=field.type)
+        for index, (field, dtype) in enumerate(zip(footer.schema, types, strict=True))
+    }
+    for name, value in partition.items():
+        columns.setdefault(name, literal_column(connection, value, partition_types[name]))
+    return Source(relation=relation, columns=columns)
+
+
+def arrow_source(connection: duckdb.DuckDBPyConnection, view: str, schema: pa.Schema, names: Sequence[str]) -> Source:
+    """The rows of a registered Arrow reader, whose columns are c0, c1, …, under the table's names."""
+    types = connection.sql(f"SELECT * FROM {view}").types
+    relation = f"{view} AS source"
+    columns = {
+        name: Column(sql=f"source.c{index}", duckdb_type=types[index], type=schema.field(index).type)
+        for index, name in enumerate(names)
+    }
+    return Source(relation=relation, columns=columns)
+
+
+def literal_column(connection: duckdb.DuckDBPyConnection, value: Any, dtype: pa.DataType) -> Column:
+    """A column with one value in all rows."""
+    sql_type = _LITERAL_TYPES.get(str(dtype)) or f"DECIMAL({dtype.precision}, {dtype.scale})"
+    sql = f"CAST({'NULL' if value is None else quote_text(str(value))} AS {sql_type})"
+    return Column(sql=sql, duckdb_type=connection.sql(f"SELECT {sql} AS x").types[0], type=dtype)
+
+
+def leaf_digests(hasher: RowHasher, source: Source, paths: Sequence[LeafPath]) -> list[Digest]:
+    """Digests of leaves and of the structs above them, missing ones as NULL; the order depends on `paths` alone."""
+    structs = [_presence(hasher, source, path) for path in structs_on(paths)]
+    return [_leaf(hasher, source, path) for path in paths] + structs
+
+
+def _leaf(hasher: RowHasher, source: Source, path: LeafPath) -> Digest:
+    column = source.column(path[0])
+    resolved = column and _resolve(column.type, path)
+    return hasher.missing() if column is None or resolved is None else hasher.leaf(column, resolved)
+
+
+def _presence(hasher: RowHasher, source: Source, path: LeafPath) -> Digest:
+    column = source.column(path[0])
+    resolved = column and _resolve(column.type, path)
+    if column is None or resolved is None:
+        column = Column(sql="NULL", duckdb_type=None, type=pa.null())
+        resolved = path[:1]
+    return hasher.presence(column, resolved)
+
+
+def _resolve(dtype: pa.DataType, path: LeafPath) -> LeafPath | None:
+    """The path with the field names that this source uses; None where it has no such field."""
+    resolved = [path[0]]
+    for name in path[1:]:
+        if not pa.types.is_struct(dtype):
+            return None
+        fields = [dtype.field(index) for index in range(dtype.num_fields)]
+        found = [f for f in fields if f.name == name] or [f for f in fields if fold(f.name) == fold(name)]
+        if len(found) != 1:
+            return None
+        resolved.append(found[0].name)
+        dtype = found[0].type
+    return tuple(resolved)
+
+
+_LITERAL_TYPES = {
+    "int32": "INTEGER",
+    "int64": "BIGINT",
+    "int16": "SMALLINT",
+    "int8": "TINYINT",
+    "float": "FLOAT",
+    "double": "DOUBLE",
+    "bool": "BOOLEAN",
+    "string": "VARCHAR",
+    "binary": "BLOB",
+    "date32[day]": "DATE",
+    "timestamp[us]": "TIMESTAMP",
+    "timestamp[us, tz=UTC]": "TIMESTAMPTZ",
+}

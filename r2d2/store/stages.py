@@ -1,0 +1,88 @@
+"""Stage tables: what one stage leaves for the next, committed together.
+
+A stage's tables are Parquet under `WORK/<stage>/<name>`; the stage counts as done once `WORK/<stage>/_done.json` is
+there. They hold bounds and fingerprints of user data, so a local work folder is private to its owner.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fsspec.core import url_to_fs
+
+from r2d2.errors import UsageError
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+_DONE = "_done.json"
+
+
+class StageStore:
+    """Reads and writes the stage tables of one audit.
+
+    Args:
+        spark: Session of the audit.
+        uri: Work folder, which the workers can read and write.
+    """
+
+    def __init__(self, spark: SparkSession, uri: str) -> None:
+        self.uri = uri.rstrip("/")
+        self._spark = spark
+        self._fs, self._path = _filesystem(self.uri)
+        try:
+            self._fs.makedirs(self._path, exist_ok=True)
+            if "://" not in self.uri:
+                os.chmod(self._path, 0o700)
+        except OSError as exc:
+            raise UsageError(f"the work folder {self.uri} cannot be created: {exc.strerror or exc}") from exc
+
+    def folder(self, stage: str, name: str) -> str:
+        """Where a stage may put files of its own, such as converted text files."""
+        return f"{self.uri}/{stage}/{name}"
+
+    def write_frame(self, stage: str, name: str, frame: DataFrame) -> None:
+        """Run a DataFrame and store its rows."""
+        frame.write.mode("overwrite").parquet(self.folder(stage, name))
+
+    def write_table(self, stage: str, name: str, table: pa.Table) -> None:
+        """Store a small table that the driver has made."""
+        folder = f"{self._path}/{stage}/{name}"
+        self._fs.makedirs(folder, exist_ok=True)
+        with self._fs.open(f"{folder}/part-0.parquet", "wb") as sink:
+            pq.write_table(table, sink)
+
+    def read_table(self, stage: str, name: str, schema: pa.Schema) -> pa.Table:
+        """The rows of a stored table, on the driver, in the given schema."""
+        found = sorted(self._fs.glob(f"{self._path}/{stage}/{name}/*.parquet"))
+        parts = []
+        for path in found:
+            with self._fs.open(path, "rb") as source:
+                parts.append(pq.read_table(source).select(schema.names).cast(schema))
+        return pa.concat_tables(parts) if parts else schema.empty_table()
+
+    def commit(self, stage: str, counts: Mapping[str, Any]) -> None:
+        """Mark a stage as done."""
+        with self._fs.open(f"{self._path}/{stage}/{_DONE}", "wb") as sink:
+            sink.write(json.dumps(dict(counts), sort_keys=True).encode())
+
+    def is_done(self, stage: str) -> bool:
+        """Whether a stage was committed."""
+        return bool(self._fs.exists(f"{self._path}/{stage}/{_DONE}"))
+
+    def remove(self) -> None:
+        """Delete the whole work folder."""
+        self._fs.rm(self._path, recursive=True)
+
+
+def _filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    if "://" in uri:
+        fs, path = url_to_fs(uri)
+        return fs, path
+    return fsspec.filesystem("file"), os.path.abspath(uri)
