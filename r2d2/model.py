@@ -216,6 +216,40 @@ class Recipe:
     read_bytes: int
 
 
+Names = frozenset[LeafPath]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchemaClass:
+    """Tables with the same leaf paths.
+
+    Attributes:
+        id: Position among the classes.
+        names: Exact leaf paths.
+        exact: Compared case-sensitively.
+        tables: Members, ascending.
+    """
+
+    id: int
+    names: Names
+    exact: bool
+    tables: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchemaGraph:
+    """Classes, and edges (child class, parent class); a class with members to compare has an edge to itself."""
+
+    classes: tuple[SchemaClass, ...]
+    edges: tuple[tuple[int, int], ...]
+
+    @property
+    def pairs(self) -> int:
+        """Ordered pairs of different tables whose names allow a containment."""
+        sizes = [len(c.tables) for c in self.classes]
+        return sum(sizes[c] * (sizes[p] - (c == p)) for c, p in self.edges)
+
+
 def leaf_key(path: LeafPath) -> str:
     """Text form of a leaf path, injective: a JSON list of the names."""
     return json.dumps(list(path), ensure_ascii=False, separators=(",", ":"))
@@ -342,6 +376,11 @@ def spark_type(dtype: pa.DataType) -> str:
 def spark_name(name: str) -> str:
     """A name as an identifier of Spark SQL: in backticks, those inside doubled."""
     return "`" + name.replace("`", "``") + "`"
+
+
+def spark_ddl(schema: pa.Schema) -> str:
+    """A schema as Spark's DDL."""
+    return ", ".join(f"{spark_name(column.name)} {spark_type(column.type)}" for column in schema)
 
 
 def encode_bound(value: Any) -> bytes | None:

@@ -56,10 +56,10 @@ class LeafArrays:
     text_known: Matrix
 
 
-def leaf_arrays(tables: Sequence[TableEvidence], paths: Sequence[LeafPath]) -> LeafArrays:
-    """Arrays over tables of the leaf that each of them has at its own path."""
-    found = [table.leaves[path] for table, path in zip(tables, paths, strict=True)]
-    kinds = [_KINDS[table.kinds[path]] for table, path in zip(tables, paths, strict=True)]
+def leaf_arrays(tables: Sequence[TableEvidence], path: LeafPath) -> LeafArrays:
+    """Arrays over tables of the leaf that all of them have at a path."""
+    found = [table.leaves[path] for table in tables]
+    kinds = [_KINDS[table.kinds[path]] for table in tables]
     number = [e.number for e in found]
     text = [(e.text and [e.text.first_high, e.text.last_low, e.text.low, e.text.high]) or [None] * 4 for e in found]
     cut = [[(end or _NO_TEXT)[:TEXT_PREFIX] for end in ends] for ends in text]
@@ -95,14 +95,14 @@ def refuted_by_leaf(child: LeafArrays, parent: LeafArrays) -> Matrix:
 def surviving(
     children: Sequence[TableEvidence],
     parents: Sequence[TableEvidence],
-    child_paths: Sequence[Sequence[LeafPath]],
-    parent_paths: Sequence[Sequence[LeafPath]],
+    child_paths: Sequence[LeafPath],
+    parent_paths: Sequence[LeafPath],
 ) -> Matrix:
     """Pairs of a block that metadata does not refute.
 
     Args:
         children, parents: Tables of a child class and of a parent class.
-        child_paths, parent_paths: Per leaf, the path of it in each child, in each parent.
+        child_paths, parent_paths: Paths of the compared leaves in the child class and, aligned, in the parent class.
     """
     child_rows = np.array([-1 if t.rows is None else t.rows for t in children])
     parent_rows = np.array([-1 if t.rows is None else t.rows for t in parents])

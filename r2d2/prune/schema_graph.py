@@ -8,43 +8,8 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
-from r2d2.model import LeafPath, fold_path, is_case_sensitive
-
-Names = frozenset[LeafPath]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SchemaClass:
-    """Tables with the same leaf paths.
-
-    Attributes:
-        id: Position among the classes.
-        names: Exact leaf paths.
-        exact: Compared case-sensitively.
-        tables: Members, ascending.
-    """
-
-    id: int
-    names: Names
-    exact: bool
-    tables: tuple[int, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SchemaGraph:
-    """Classes, and edges (child class, parent class); a class with members to compare has an edge to itself."""
-
-    classes: tuple[SchemaClass, ...]
-    edges: tuple[tuple[int, int], ...]
-
-    @property
-    def pairs(self) -> int:
-        """Ordered pairs of different tables whose names allow a containment."""
-        sizes = [len(c.tables) for c in self.classes]
-        return sum(sizes[c] * (sizes[p] - (c == p)) for c, p in self.edges)
-
+from r2d2.model import LeafPath, Names, SchemaClass, SchemaGraph, fold_path, is_case_sensitive
 
 def build_schema_graph(leaves_of: Mapping[int, Sequence[LeafPath]], *, case_sensitive: bool) -> SchemaGraph:
     """The schema graph of some tables.
@@ -98,16 +63,3 @@ def _has_pairs(classes: Sequence[SchemaClass], edge: tuple[int, int]) -> bool:
 
 def _folded(names: Names) -> Names:
     return frozenset(fold_path(path) for path in names)
-
-
-def column_order(paths: Sequence[LeafPath]) -> tuple[LeafPath, ...]:
-    """Leaf paths in the order in which a child's rows are fingerprinted."""
-    return tuple(sorted(paths, key=lambda path: (fold_path(path), path)))
-
-
-def matching_paths(child: Sequence[LeafPath], parent: Sequence[LeafPath], *, exact: bool) -> tuple[LeafPath, ...]:
-    """The parent's paths that stand for the child's, in the child's order."""
-    if exact:
-        return tuple(child)
-    by_folded = {fold_path(path): path for path in parent}
-    return tuple(by_folded[fold_path(path)] for path in child)

@@ -15,7 +15,7 @@ import duckdb
 import pyarrow as pa
 
 from r2d2.errors import TableFault, TableUnsupported
-from r2d2.model import Format, Fragment, Harvest, is_case_sensitive, leaves, spark_name, spark_type
+from r2d2.model import Format, Fragment, Harvest, is_case_sensitive, leaves, spark_ddl, spark_type
 from r2d2.scan.duck import KernelLimits, connect
 from r2d2.scan.fingerprints import ScanItem, fingerprint_batches, report, unreadable
 from r2d2.scan.rowhash import RowHasher, check_hash_version
@@ -92,11 +92,6 @@ def _numbered(frame: DataFrame, schema: pa.Schema) -> DataFrame:
     if [name.lower() for name in frame.columns] != [name.lower() for name in schema.names]:
         raise TableUnsupported("the engine's reader sees other columns than the metadata has", error="Columns")
     return frame.toDF(*[f"c{index}" for index in range(len(schema))])
-
-
-def spark_ddl(schema: pa.Schema) -> str:
-    """A schema as Spark's DDL."""
-    return ", ".join(f"{spark_name(column.name)} {spark_type(column.type)}" for column in schema)
 
 
 def batch_scanner(

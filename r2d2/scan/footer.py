@@ -69,7 +69,7 @@ class Footer:
     """The footer of one Parquet file.
 
     Attributes:
-        schema: One field per top-level column, in file order, names verbatim (they may repeat). All fields are nullable.
+        schema: One nullable field per top-level column, in file order, names verbatim (they may repeat).
         int96: Leaves that hold values stored as INT96.
         rows: Rows of the file.
         writer: `created_by`, or empty.
@@ -181,6 +181,11 @@ def _parse(data: bytes, name: str) -> tuple[pq.FileMetaData, int]:
         raise TableFailed(f"{name} has a damaged Parquet footer: {type(exc).__name__}", error="NotParquet") from exc
     if metadata.serialized_size + _TRAILER_BYTES != len(data):
         raise TableUnsupported(f"{name} has a signed footer or encrypted columns", error="Encrypted")
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    if sum(group.num_rows for group in groups) != metadata.num_rows:
+        raise TableFailed(f"{name} has a footer that miscounts its rows", error="NotParquet")
+    if any(group.num_columns and group.column(0).file_path for group in groups):
+        raise TableUnsupported(f"{name} has its data in other files", error="External")
     return metadata, len(data)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from r2d2.errors import TableFailed, TableFault, TableUnsupported
+from r2d2.model import spark_ddl
 from r2d2.scan.compare import PAIRS, VERDICTS, compare_bucket
 from r2d2.scan.duck import KernelLimits
 from r2d2.scan.fingerprints import FINGERPRINTS, REPORT, ScanItem, scan_item
@@ -55,9 +56,17 @@ class Verdict:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Outcome of a job: verdicts of the pairs whose tables were read whole, faults of the others."""
+    """Outcome of a job: verdicts of the pairs whose tables were read whole, faults of the others.
+
+    Attributes:
+        verdicts: By pair.
+        faults: By table.
+        rows_of: Rows seen, by table.
+        bytes_read: Compressed bytes of the column chunks asked for, plus footers.
+    """
 
     verdicts: Mapping[Pair, Verdict]
+    rows_of: Mapping[int, int] = field(default_factory=dict)
     faults: Mapping[int, TableFault] = field(default_factory=dict)
     bytes_read: int = 0
 
@@ -111,7 +120,7 @@ def _engine_frames(
 def _file_frame(spark: SparkSession, items: Sequence[ScanItem], kernels: Kernels) -> DataFrame:
     bins = balanced(items, 4 * kernels.parallelism)
     work = spark.createDataFrame(pa.table({"items": pa.array(bins, pa.list_(pa.string()))}))
-    return work.repartition(len(bins)).mapInArrow(_item_scanner(kernels), ddl(FINGERPRINTS))
+    return work.repartition(len(bins)).mapInArrow(_item_scanner(kernels), spark_ddl(FINGERPRINTS))
 
 
 def _item_scanner(kernels: Kernels) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
@@ -139,7 +148,7 @@ def _scanned(frame: DataFrame, scan: TableScan, buckets: Buckets, kernels: Kerne
         buckets=buckets.count,
     )
     kernel = batch_scanner(item.to_json(), scan.harvest.schema.names, kernels.hasher, kernels.limits)
-    return frame.mapInArrow(kernel, ddl(FINGERPRINTS))
+    return frame.mapInArrow(kernel, spark_ddl(FINGERPRINTS))
 
 
 def _compare(spark: SparkSession, frames: Sequence[DataFrame], questions: pa.Table) -> DataFrame:
@@ -150,7 +159,7 @@ def _compare(spark: SparkSession, frames: Sequence[DataFrame], questions: pa.Tab
         return compare_bucket(rows.cast(FINGERPRINTS), pairs.cast(PAIRS))
 
     grouped = fingerprints.groupBy("bucket").cogroup(asked.groupBy("bucket"))
-    return grouped.applyInArrow(compare, ddl(VERDICTS))
+    return grouped.applyInArrow(compare, spark_ddl(VERDICTS))
 
 
 def _outcome(
@@ -182,6 +191,7 @@ def _outcome(
             for pair, (distinct, missing, excess) in sums.items()
             if pair.child not in faults and pair.parent not in faults
         },
+        rows_of=rows_read,
         faults=faults,
         bytes_read=bytes_read,
     )
@@ -193,12 +203,4 @@ _COUNTS = ("distinct", "missing", "excess")
 def _fault(row: Mapping[str, Any]) -> TableFault:
     kind = TableUnsupported if row["status"] == TableUnsupported.status else TableFailed
     return kind(row["message"], error=row["error"])
-
-
-def ddl(schema: pa.Schema) -> str:
-    """A schema of stored tables as Spark's DDL."""
-    return ", ".join(f"{column.name} {_DDL_TYPES[column.type]}" for column in schema)
-
-
-_DDL_TYPES = {pa.int32(): "int", pa.int64(): "bigint", pa.string(): "string", pa.binary(): "binary"}
 

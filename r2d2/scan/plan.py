@@ -12,7 +12,7 @@ import pyarrow as pa
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from r2d2.model import Fragment, Harvest
+from r2d2.model import Fragment, Harvest, LeafPath, SchemaGraph, fold_path
 from r2d2.scan.compare import PAIRS
 from r2d2.scan.fingerprints import EVERYTHING, ColumnSet, ScanFile, ScanItem
 
@@ -151,16 +151,46 @@ def _portions(fragments: Sequence[Fragment]) -> list[list[Fragment]]:
 
 
 def balanced(items: Sequence[ScanItem], bins: int) -> list[list[str]]:
-    """Work items in text form, dealt into at most `bins` lists of about equal bytes, largest items first."""
-    loads = [(0, number) for number in range(max(1, min(bins, len(items))))]
-    dealt: list[list[str]] = [[] for _ in loads]
-    for item in sorted(items, key=lambda item: -_cost(item)):
-        load, number = heapq.heappop(loads)
-        dealt[number].append(item.to_json())
-        heapq.heappush(loads, (load + _cost(item), number))
-    return [texts for texts in dealt if texts]
-
-
-def _cost(item: ScanItem) -> int:
+    """Work items in text form, dealt into at most `bins` lists of about equal bytes."""
     opening = 1 << 18  # opening a file costs about as much as reading this many bytes
-    return sum(file.stamp.size + opening for file in item.files)
+    costs = [sum(file.stamp.size + opening for file in item.files) for item in items]
+    return [[items[index].to_json() for index in dealt] for dealt in deal(costs, bins)]
+
+
+def deal(costs: Sequence[int], bins: int) -> list[list[int]]:
+    """Positions of some costs, dealt into at most `bins` non-empty lists of about equal sums, largest first."""
+    loads = [(0, number) for number in range(max(1, min(bins, len(costs))))]
+    dealt: list[list[int]] = [[] for _ in loads]
+    for position in sorted(range(len(costs)), key=lambda position: -costs[position]):
+        load, number = heapq.heappop(loads)
+        dealt[number].append(position)
+        heapq.heappush(loads, (load + max(1, costs[position]), number))
+    return [positions for positions in dealt if positions]
+
+
+def column_order(paths: Sequence[LeafPath]) -> tuple[LeafPath, ...]:
+    """Leaf paths in the order in which a child's rows are fingerprinted."""
+    return tuple(sorted(paths, key=lambda path: (fold_path(path), path)))
+
+
+def matching_paths(child: Sequence[LeafPath], parent: Sequence[LeafPath], *, exact: bool) -> tuple[LeafPath, ...]:
+    """The parent's paths that stand for the child's, in the child's order."""
+    if exact:
+        return tuple(child)
+    by_folded = {fold_path(path): path for path in parent}
+    return tuple(by_folded[fold_path(path)] for path in child)
+
+
+def column_sets(pairs: Sequence[Pair], graph: SchemaGraph) -> dict[int, tuple[ColumnSet, ...]]:
+    """The column sets that the pairs need of each table; a set is numbered by the child's schema class."""
+    class_of = {table: c for c in graph.classes for table in c.tables}
+    order = {c.id: column_order(sorted(c.names)) for c in graph.classes}
+    wanted: dict[int, dict[int, ColumnSet]] = {}
+    for pair in pairs:
+        child, parent = class_of[pair.child], class_of[pair.parent]
+        own = order[child.id]
+        wanted.setdefault(pair.child, {})[child.id] = ColumnSet(id=child.id, paths=own)
+        if child.id not in wanted.setdefault(pair.parent, {}):
+            paths = matching_paths(own, sorted(parent.names), exact=child.exact or parent.exact)
+            wanted[pair.parent][child.id] = ColumnSet(id=child.id, paths=paths)
+    return {table: tuple(sets[number] for number in sorted(sets)) for table, sets in wanted.items()}

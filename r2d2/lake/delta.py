@@ -1,0 +1,224 @@
+"""Harvest of a Delta table: its current snapshot from the log, without opening a data file."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from r2d2.errors import TableFailed, TableUnsupported
+from r2d2.lake.delta_files import Files, data_file_uri, list_files, shown
+from r2d2.lake.delta_log import LOG, LiveFile, Snapshot, as_object, read_snapshot
+from r2d2.lake.delta_schema import DeltaSchema, holds_structs_in_lists, parse_schema
+from r2d2.lake.delta_stats import file_stats, live_rows, log_claims, partition_claim
+from r2d2.model import Claim, FileStamp, FoundTable, Fragment, Harvest, fold, is_case_sensitive, leaves
+from r2d2.scan.files import is_remote, stamp
+
+READER_FEATURES = frozenset(
+    {
+        "columnMapping",
+        "deletionVectors",
+        "timestampNtz",
+        "typeWidening",
+        "typeWidening-preview",
+        "v2Checkpoint",
+        "vacuumProtocolCheck",
+    }
+)
+"""Features of the protocol that readers must know and that are read right here; any other makes a table unsupported."""
+
+_NEWEST_READER_VERSION = 3
+_COMMIT_COORDINATOR = "delta.coordinatedCommits.commitCoordinator-preview"
+_UNOPENABLE = re.compile(r'[^ -~]|[ "#%*<>?\[\]\\`{}]')
+_TIME_TRAVEL = re.compile(r"@(?:v\d+|\d{17})$")
+_Z85 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
+_B85 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~"
+_UUID_LENGTH = 20
+
+
+def harvest_delta(found: FoundTable) -> Harvest:
+    """Pin the newest snapshot of a Delta table and read its metadata from the log.
+
+    Args:
+        found: The table; its uri is the folder that holds `_delta_log`, local or in an object store.
+
+    Returns:
+        One fragment per live data file, sorted by uri. `history_bytes` are the files below the folder that the
+        snapshot does not use, names with a leading `_` or `.` and tables nested in it left out; files of a shallow
+        clone's source count in `table_bytes` of both.
+
+    Raises:
+        TableFailed: If the log or a file that it names is missing or damaged.
+        TableUnsupported: For protocol features, types and partition values that are not read.
+    """
+    uri = found.uri.rstrip("/") if is_remote(found.uri) else os.path.abspath(found.uri)
+    files = list_files(uri)
+    snapshot = read_snapshot(uri, files)
+    _check_protocol(snapshot)
+    mode = _column_mapping(snapshot)
+    metadata = snapshot.metadata
+    schema = parse_schema(metadata.get("schemaString"), metadata.get("partitionColumns"), mapped=mode != "none")
+    stamps = _live_stamps(snapshot.live, files)
+    vectors = _vector_stamps(uri, snapshot.live, files)
+    fragments, claims = _fragments(snapshot.live, stamps, schema)
+    engine_reason = _engine_reason(snapshot, schema, mode)
+    return Harvest(
+        schema=schema.arrow,
+        version=str(snapshot.version),
+        fragments=fragments,
+        claims=claims,
+        table_bytes=sum(file.size for file in (*stamps, *vectors)),
+        history_bytes=_history_bytes(files, {file.uri for file in (*stamps, *vectors)}),
+        reader="files" if engine_reason is None else "engine",
+        reader_reason=engine_reason,
+        no_parent_reason=_no_parent_reason(uri, snapshot, schema),
+        bytes_read=snapshot.bytes_read,
+    )
+
+
+def _check_protocol(snapshot: Snapshot) -> None:
+    protocol, metadata = snapshot.protocol, snapshot.metadata
+    version = protocol.get("minReaderVersion")
+    if not isinstance(version, int):
+        raise TableFailed("the protocol in the Delta log has no minReaderVersion", error="DeltaLog")
+    if version > _NEWEST_READER_VERSION:
+        raise TableUnsupported(f"Delta reader version {version} is not supported", error="DeltaProtocol")
+    features = protocol.get("readerFeatures") or []
+    if not isinstance(features, list):
+        raise TableFailed("the readerFeatures in the Delta log are not a list", error="DeltaLog")
+    unknown = sorted(set(map(str, features)) - READER_FEATURES)
+    if unknown:
+        raise TableUnsupported(f"the Delta feature {shown(unknown[0])} is not supported", error="DeltaProtocol")
+    if _COMMIT_COORDINATOR in _configuration(snapshot):
+        raise TableUnsupported("the Delta feature coordinatedCommits is not supported", error="DeltaProtocol")
+    provider = as_object(metadata.get("format")).get("provider", "parquet")
+    if provider != "parquet":
+        raise TableUnsupported("Delta tables over files other than Parquet are not supported", error="DeltaProtocol")
+
+
+def _configuration(snapshot: Snapshot) -> Mapping[str, Any]:
+    return as_object(snapshot.metadata.get("configuration"))
+
+
+def _column_mapping(snapshot: Snapshot) -> str:
+    mode = str(_configuration(snapshot).get("delta.columnMapping.mode", "none"))
+    if mode not in ("none", "name", "id"):
+        raise TableUnsupported("the Delta column mapping mode is not supported", error="DeltaProtocol")
+    return mode
+
+
+def _live_stamps(live: tuple[LiveFile, ...], files: Files) -> list[FileStamp]:
+    """Stamps of the live files: from the listing, one by one where they lie elsewhere or came after it."""
+    if len({file.uri for file in live}) < len(live):
+        raise TableFailed("the Delta log names a data file twice", error="DeltaLog")
+    listed = {file.uri: file for file in files.values()}
+    return [_live_stamp(file, listed) for file in live]
+
+
+def _live_stamp(file: LiveFile, listed: Mapping[str, FileStamp]) -> FileStamp:
+    try:
+        found = listed.get(file.uri) or stamp(file.uri)
+    except TableFailed as exc:
+        if exc.error != "FileMissing":
+            raise
+        raise TableFailed("a data file named by the log is missing", error="FileMissing") from exc
+    if found.size != file.add.get("size"):
+        raise TableFailed("a data file does not have the size that the log says", error="FileSize")
+    return found
+
+
+def _vector_stamps(table_uri: str, live: tuple[LiveFile, ...], files: Files) -> list[FileStamp]:
+    """Stamps of the files that hold the deletion vectors in force."""
+    listed = {file.uri: file for file in files.values()}
+    named = {uri for file in live if (uri := _vector_uri(table_uri, file.add)) is not None}
+    try:
+        return [listed.get(uri) or stamp(uri) for uri in sorted(named)]
+    except TableFailed as exc:
+        raise TableFailed("a deletion vector named by the log is missing or unreadable", error=exc.error) from exc
+
+
+def _vector_uri(table_uri: str, add: Mapping[str, Any]) -> str | None:
+    vector = as_object(add.get("deletionVector"))
+    kind, text = vector.get("storageType"), str(vector.get("pathOrInlineDv", ""))
+    if kind == "p":
+        return data_file_uri(table_uri, text)
+    if kind != "u":
+        return None
+    prefix, code = text[:-_UUID_LENGTH], text[-_UUID_LENGTH:]
+    try:
+        name = uuid.UUID(bytes=base64.b85decode(code.translate(str.maketrans(_Z85, _B85))))
+    except ValueError as exc:
+        raise TableFailed("the name of a deletion vector in the log is broken", error="DeltaLog") from exc
+    return "/".join(part for part in (table_uri, prefix, f"deletion_vector_{name}.bin") if part)
+
+
+def _fragments(
+    live: tuple[LiveFile, ...], stamps: list[FileStamp], schema: DeltaSchema
+) -> tuple[tuple[Fragment, ...], tuple[Claim, ...]]:
+    fragments: list[Fragment] = []
+    claims: list[Claim] = []
+    for position, (file, pinned) in enumerate(zip(live, stamps, strict=True)):
+        stats = file_stats(file.add)
+        rows = live_rows(file.add, stats)
+        partition = _partition(file.add, schema)
+        fragments.append(Fragment(stamp=pinned, data_uri=pinned.uri, rows=rows, partition=partition))
+        claims.extend(log_claims(position, file, stats, schema))
+        for name, text in partition.items():
+            claims.append(partition_claim(position, name, schema.arrow.field(name).type, text, rows))
+    return tuple(fragments), tuple(claims)
+
+
+def _partition(add: Mapping[str, Any], schema: DeltaSchema) -> dict[str, str | None]:
+    values = as_object(add.get("partitionValues"))
+    try:
+        partition = {name: values[physical] for physical, name in schema.partition.items()}
+    except KeyError as exc:
+        raise TableFailed("a data file in the Delta log lacks a partition value", error="DeltaLog") from exc
+    if not all(value is None or isinstance(value, str) for value in partition.values()):
+        raise TableFailed("a partition value in the Delta log is not text", error="DeltaLog")
+    return partition
+
+
+def _engine_reason(snapshot: Snapshot, schema: DeltaSchema, mode: str) -> str | None:
+    """Why the table's rows are not simply those of its Parquet files, columns matched by name."""
+    if any(file.add.get("deletionVector") for file in snapshot.live):
+        return "it has deletion vectors"
+    if mode != "none":
+        return f"it maps columns by {mode}"
+    if "EXISTS_DEFAULT" in str(snapshot.metadata.get("schemaString")):
+        return "its columns may have default values for older files"
+    constant = snapshot.whole_history and len(snapshot.schemas) <= 1
+    if holds_structs_in_lists(schema.arrow) and not constant:
+        return "structs inside its arrays or maps may have changed"
+    return None
+
+
+def _no_parent_reason(uri: str, snapshot: Snapshot, schema: DeltaSchema) -> str | None:
+    if _UNOPENABLE.search(uri) or _TIME_TRAVEL.search(uri):
+        return "its path cannot be opened by every engine"
+    if not snapshot.has_commit:
+        return "the log no longer has the commit of its version, without which Spark does not read a pinned version"
+    paths = [path for path, _ in leaves(schema.arrow)]
+    names = [fold(name) for name in schema.arrow.names]
+    if is_case_sensitive(paths) or len(set(names)) < len(names):
+        return "it has columns whose names differ only in case"
+    return None
+
+
+def _history_bytes(files: Files, used: set[str]) -> int:
+    nested = tuple({name.split(LOG)[0] for name in files if "/" + LOG in name and not name.startswith(LOG)})
+    return sum(
+        file.size
+        for name, file in files.items()
+        if file.uri not in used and not _is_hidden(name) and not name.startswith(nested)
+    )
+
+
+def _is_hidden(name: str) -> bool:
+    """Whether vacuum leaves a file alone: names with a leading `_` or `.`, folders of partitions and changes apart."""
+    *folders, last = name.split("/")
+    hidden = (folder.startswith((".", "_")) and "=" not in folder and folder != "_change_data" for folder in folders)
+    return last.startswith((".", "_")) or any(hidden)

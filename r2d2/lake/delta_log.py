@@ -1,0 +1,301 @@
+"""The log of a Delta table: one snapshot replayed from JSON commits and checkpoints, without opening a data file.
+
+Commits are authoritative and `_last_checkpoint` and compacted logs are not needed: the listing says which versions and
+checkpoints exist. What a library would drop (tightBounds, deletion vectors, who wrote a file) is kept.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from r2d2.errors import TableFailed, TableFault
+from r2d2.lake.delta_files import Files, data_file_uri, reading
+from r2d2.scan.files import open_file
+
+LOG = "_delta_log/"
+PROVENANCE_COMMITS = 100
+"""Commits before the checkpoint that are read, where they are still there, only to learn who wrote a file."""
+
+_COMMIT = re.compile(r"(\d{20})\.json")
+_CHECKPOINT = re.compile(r"(\d{20})\.checkpoint\.parquet")
+_PART = re.compile(r"(\d{20})\.checkpoint\.(\d{10})\.(\d{10})\.parquet")
+_V2_CHECKPOINT = re.compile(r"(\d{20})\.checkpoint\.[0-9A-Za-z-]{36}\.(?:json|parquet)")
+
+Action = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """The commit that added a file: its engine and operation, empty where the log no longer says."""
+
+    engine: str = ""
+    operation: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveFile:
+    """An add action of the snapshot.
+
+    Attributes:
+        uri: Absolute uri of the data file.
+        add: The action as logged.
+        origin: The commit that added it.
+    """
+
+    uri: str
+    add: Action
+    origin: Origin
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """A Delta table at one version.
+
+    Attributes:
+        version: The newest version that the listing showed.
+        protocol, metadata: The actions in force.
+        live: Live files, sorted by uri.
+        schemas: Every schema text that the log still shows.
+        whole_history: Whether the log still reaches back to version 0.
+        has_commit: Whether the commit of this very version is still there, not only its checkpoint.
+        bytes_read: Bytes of the log files that were read.
+    """
+
+    version: int
+    protocol: Action
+    metadata: Action
+    live: tuple[LiveFile, ...]
+    schemas: frozenset[str]
+    whole_history: bool
+    has_commit: bool
+    bytes_read: int
+
+
+@dataclass
+class _State:
+    """What replay has seen so far."""
+
+    protocol: Action | None = None
+    metadata: Action | None = None
+    live: dict[tuple[str, str], LiveFile] = field(default_factory=dict)
+    schemas: set[str] = field(default_factory=set)
+
+
+def read_snapshot(table_uri: str, files: Files) -> Snapshot:
+    """Replay the log up to the newest version of the listing.
+
+    Args:
+        table_uri: Folder of the table, absolute, without a slash at its end.
+        files: What `list_files` returned for it.
+
+    Raises:
+        TableFailed: If the log is empty, has a gap, or cannot be read.
+    """
+    log = {name.removeprefix(LOG): file for name, file in files.items() if name.startswith(LOG)}
+    commits = {int(match[1]): name for name in log if (match := _COMMIT.fullmatch(name))}
+    checkpoints = _complete_checkpoints(log)
+    if not commits and not checkpoints:
+        raise TableFailed("the Delta log has no commit and no complete checkpoint", error="DeltaLog")
+    version = max([*commits, *checkpoints])
+    base = max(checkpoints, default=-1)
+    missing = next((v for v in range(base + 1, version + 1) if v not in commits), None)
+    if missing is not None:
+        raise TableFailed(_gap(missing, log, checkpoints), error="DeltaLog")
+    return _Replay(table_uri, log).run(version, base, commits, checkpoints.get(base, []))
+
+
+def _gap(missing: int, log: Files, checkpoints: dict[int, list[str]]) -> str:
+    if any(int(part[1]) not in checkpoints for name in log if (part := _PART.fullmatch(name))):
+        return f"commit {missing} of the Delta log is missing, and so are parts of a checkpoint"
+    after = f" after the checkpoint of version {max(checkpoints)}" if checkpoints else ", and there is no checkpoint"
+    return f"commit {missing} of the Delta log is missing{after}"
+
+
+def _complete_checkpoints(log: Files) -> dict[int, list[str]]:
+    """The files of one complete checkpoint per version that has one."""
+    complete: dict[int, list[str]] = {}
+    parts: dict[tuple[int, int], dict[int, str]] = {}
+    for name in sorted(log):
+        if match := _PART.fullmatch(name):
+            parts.setdefault((int(match[1]), int(match[3])), {})[int(match[2])] = name
+        elif match := _CHECKPOINT.fullmatch(name) or _V2_CHECKPOINT.fullmatch(name):
+            complete[int(match[1])] = [name]
+    for (version, count), named in parts.items():
+        if version not in complete and set(named) == set(range(1, count + 1)):
+            complete[version] = [named[i] for i in sorted(named)]
+    return complete
+
+
+class _Replay:
+    """Reads the files of one log and folds their actions."""
+
+    def __init__(self, table_uri: str, log: Files) -> None:
+        self.table_uri = table_uri
+        self.log = log
+        self.state = _State()
+        self.origins: dict[str, Origin] = {}
+        self.bytes_read = 0
+
+    def run(self, version: int, base: int, commits: dict[int, str], checkpoint: list[str]) -> Snapshot:
+        earlier = self._read_provenance(base, commits)
+        for name in checkpoint:
+            self._fold_checkpoint(name)
+        for v in range(base + 1, version + 1):
+            self._fold_commit(self._json_actions(commits[v], f"commit {v} of the Delta log"))
+        state = self.state
+        if state.protocol is None or state.metadata is None:
+            raise TableFailed("the Delta log has no protocol or no metadata", error="DeltaLog")
+        return Snapshot(
+            version=version,
+            protocol=state.protocol,
+            metadata=state.metadata,
+            live=tuple(sorted(state.live.values(), key=lambda file: file.uri)),
+            schemas=frozenset(state.schemas),
+            whole_history=earlier == 0,
+            has_commit=version in commits,
+            bytes_read=self.bytes_read,
+        )
+
+    def _read_provenance(self, base: int, commits: dict[int, str]) -> int:
+        """Learn writers from the unbroken run of commits up to the checkpoint; returns its first version."""
+        first = base + 1
+        found: list[list[Action]] = []
+        while first > max(0, base + 1 - PROVENANCE_COMMITS) and first - 1 in commits:
+            try:
+                found.append(self._json_actions(commits[first - 1], f"commit {first - 1} of the Delta log"))
+            except TableFault:  # the checkpoint replaces it, so a broken one only leaves writers unknown
+                break
+            first -= 1
+        for actions in reversed(found):
+            self._note_origins(actions)
+            self._note_schemas(actions)
+        return first
+
+    def _note_origins(self, actions: list[Action]) -> None:
+        info = next((info for action in actions if (info := as_object(action.get("commitInfo")))), {})
+        origin = Origin(engine=str(info.get("engineInfo") or ""), operation=str(info.get("operation") or ""))
+        for action in actions:
+            if action.get("add") is not None:
+                self.origins[self._key(action["add"])[0]] = origin
+
+    def _note_schemas(self, actions: list[Action]) -> None:
+        for action in actions:
+            if metadata := as_object(action.get("metaData")):
+                self.state.schemas.add(str(metadata.get("schemaString")))
+
+    def _fold_commit(self, actions: list[Action]) -> None:
+        self._note_origins(actions)
+        # within one version a file may be removed and added with another deletion vector, in any order
+        for action in actions:
+            if action.get("remove") is not None:
+                self.state.live.pop(self._key(action["remove"]), None)
+        self._fold(actions)
+
+    def _fold(self, actions: list[Action]) -> None:
+        self._note_schemas(actions)
+        for action in actions:
+            if action.get("add") is not None:
+                key = self._key(action["add"])
+                origin = self.origins.get(key[0], Origin())
+                self.state.live[key] = LiveFile(uri=key[0], add=action["add"], origin=origin)
+            self.state.protocol = as_object(action.get("protocol")) or self.state.protocol
+            self.state.metadata = as_object(action.get("metaData")) or self.state.metadata
+
+    def _key(self, action: Any) -> tuple[str, str]:
+        """The data file and its deletion vector: what identifies a logical file."""
+        path = as_object(action).get("path")
+        if not isinstance(path, str):
+            raise TableFailed("an action of the Delta log has no path", error="DeltaLog")
+        vector = as_object(action.get("deletionVector"))
+        offset = vector.get("offset")
+        name = f"{vector.get('storageType', '')}{vector.get('pathOrInlineDv', '')}"
+        return data_file_uri(self.table_uri, path), name if offset is None else f"{name}@{offset}"
+
+    def _fold_checkpoint(self, name: str) -> None:
+        what = "a checkpoint of the Delta log"
+        actions = self._json_actions(name, what) if name.endswith(".json") else self._parquet_actions(name, what)
+        self._fold(actions)
+        for action in actions:
+            if sidecar := as_object(action.get("sidecar")):
+                self._fold(self._parquet_actions(_sidecar_name(sidecar), "a sidecar of a checkpoint"))
+
+    def _open(self, name: str, what: str) -> Any:
+        stamp = self.log.get(name)
+        if stamp is None:
+            raise TableFailed(f"{what} is missing", error="FileMissing")
+        self.bytes_read += stamp.size
+        return open_file(stamp.uri)
+
+    def _json_actions(self, name: str, what: str) -> list[Action]:
+        with reading(what), self._open(name, what) as file:
+            content = file.read()
+        try:
+            actions = [parse_json(line) for line in content.split(b"\n") if line.strip()]
+        except (ValueError, RecursionError) as exc:
+            raise TableFailed(f"{what} is not valid JSON", error="DeltaLog") from exc
+        if not actions or not all(isinstance(action, dict) for action in actions):
+            raise TableFailed(f"{what} holds no actions", error="DeltaLog")
+        return actions
+
+    def _parquet_actions(self, name: str, what: str) -> list[Action]:
+        with reading(what), self._open(name, what) as file:
+            parquet = pq.ParquetFile(file, coerce_int96_timestamp_unit="us")
+            known = ("add", "metaData", "protocol", "sidecar")
+            columns = [column for column in parquet.schema_arrow.names if column in known]
+            return [
+                {key: _present(value) for key, value in row.items() if value is not None}
+                for batch in parquet.iter_batches(columns=columns)
+                for row in _castable(batch).to_pylist(maps_as_pydicts="strict")
+            ]
+
+
+def parse_json(text: bytes | str) -> Any:
+    """JSON with exact numbers: integers as int, all others as Decimal."""
+    return json.loads(text, parse_float=Decimal)
+
+
+def as_object(value: Any) -> Action:
+    """A part of an action that is an object, empty where it is absent.
+
+    Raises:
+        TableFailed: If it is there and is none.
+    """
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise TableFailed("a part of the Delta log is not a JSON object where one is due", error="DeltaLog")
+    return value
+
+
+def _sidecar_name(sidecar: Action) -> str:
+    """Name of a sidecar relative to the log, from a path that may be a mere file name or absolute."""
+    return "_sidecars/" + unquote(str(sidecar.get("path"))).rsplit("/", 1)[-1]
+
+
+def _present(value: Any) -> Any:
+    """A checkpoint's action without its absent fields, as a commit would have it."""
+    return {name: part for name, part in value.items() if part is not None} if isinstance(value, dict) else value
+
+
+def _castable(batch: pa.RecordBatch) -> pa.Table:
+    """Dates as days and timestamps as microseconds: Python's own types do not reach as far as the table's."""
+    table = pa.Table.from_batches([batch])
+    return table.cast(pa.schema([pa.field(f.name, _numeric(f.type)) for f in table.schema]))
+
+
+def _numeric(dtype: pa.DataType) -> pa.DataType:
+    if pa.types.is_date32(dtype):
+        return pa.int32()
+    if pa.types.is_timestamp(dtype):
+        return pa.int64() if dtype.unit == "us" else pa.string()
+    if pa.types.is_struct(dtype):
+        return pa.struct([pa.field(child.name, _numeric(child.type)) for child in dtype])
+    return dtype

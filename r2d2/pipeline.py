@@ -1,0 +1,332 @@
+"""The order of the stages: from a lake to the results of one audit."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import os
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from r2d2.config import AuditConfig
+from r2d2.errors import TableChanged, UsageError
+from r2d2.lake.discovery import discover, listing_token
+from r2d2.lake.inventory import Inventory
+from r2d2.lake.stage import run_harvest
+from r2d2.minhash.stage import run_minhash
+from r2d2.model import Edge, Format, Recipe, Status
+from r2d2.prune.stage import run_minmax, run_schema_graph
+from r2d2.recipes.check import check_recipes
+from r2d2.recipes.sql import no_recipe_reason
+from r2d2.recipes.stage import build_recipes
+from r2d2.report.data import build_report
+from r2d2.report.html import render_html
+from r2d2.report.results import result_tables, stored_bytes
+from r2d2.retention.plan import Candidate, Plan, plan_retention
+from r2d2.retention.prices import PriceBook, load_price_book
+from r2d2.scan.duck import KernelLimits
+from r2d2.scan.engine_reader import engine_frame
+from r2d2.scan.files import is_remote
+from r2d2.scan.job import FrameOf, Kernels
+from r2d2.scan.rowhash import HASH_VERSION, RowHasher
+from r2d2.session import Engine, open_engine
+from r2d2.store.results import ResultFolder
+from r2d2.store.stages import StageStore
+from r2d2.verify.stage import run_verify
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+log = logging.getLogger(__name__)
+
+
+class Progress(Protocol):
+    """Hears which stage begins."""
+
+    def stage(self, name: str, total: int | None) -> None:
+        """A stage of `total` steps begins; None where it cannot be counted."""
+
+
+class Silence:
+    """Progress that nobody watches."""
+
+    def stage(self, name: str, total: int | None) -> None:
+        """Say nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """A finished audit.
+
+    Attributes:
+        out: Folder with the results.
+        summary: What `summary.json` holds.
+        failed: Tables that failed.
+    """
+
+    out: str
+    summary: Mapping[str, Any]
+    failed: int
+
+    @property
+    def exit_status(self) -> int:
+        """0, or 3 where tables failed."""
+        return 3 if self.failed else 0
+
+
+@dataclass(kw_only=True)
+class StageClock:
+    """Seconds and bytes of each stage, in order."""
+
+    progress: Progress
+    stages: list[dict[str, Any]] = field(default_factory=list)
+
+    @contextmanager
+    def stage(self, name: str, total: int | None = None) -> Iterator[dict[str, Any]]:
+        """Time a stage; its body may set `bytes` in the entry it gets."""
+        self.progress.stage(name, total)
+        entry: dict[str, Any] = {"name": name, "seconds": 0.0, "bytes": 0}
+        begun = time.monotonic()
+        log.info("stage %s begins", name)
+        yield entry
+        entry["seconds"] = round(time.monotonic() - begun, 3)
+        log.info("stage %s ends after %.1f s, %d bytes read", name, entry["seconds"], entry["bytes"])
+        self.stages.append(entry)
+
+
+def audit(config: AuditConfig, *, spark: SparkSession | None = None, progress: Progress | None = None) -> Audit:
+    """Audit a lake and write the results to `config.out`.
+
+    Args:
+        config: What to audit and how.
+        spark: A session to use instead of starting `config.engine`; it is not stopped.
+        progress: Hears of each stage.
+
+    Raises:
+        UsageError: For a wrong configuration.
+        LakeError: If the lake cannot be read.
+        EngineError: If the engine cannot be started, or workers cannot be used.
+    """
+    clock = StageClock(progress=progress or Silence())
+    lake = config.lake if is_remote(config.lake) else os.path.abspath(config.lake)
+    prices = load_price_book(None)
+    with ResultFolder.open(config.out, lake) as results:
+        with clock.stage("discovery"):
+            discovery = discover(lake, files_as_tables=config.files_as_tables)
+        with clock.stage("session"):
+            engine = open_engine(config, spark)
+        run_id = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
+        with engine:
+            check_reachable(engine, config, lake)
+            store = StageStore(engine.spark, f"{config.work or os.path.join(results.path, '.work')}/{run_id}")
+            try:
+                run = Run(config=config, engine=engine, store=store, clock=clock, prices=prices, lake=lake)
+                outcome = run.stages(discovery.tables)
+            finally:
+                store.remove()
+        summary = run.summary(outcome, run_id)
+        with clock.stage("report"):
+            tables = result_tables(outcome.inventory, outcome.edges, outcome.plan, outcome.rows_of)
+            summary["stages"] = clock.stages
+            results.commit(tables, summary, render_html(build_report(tables, summary)))
+    failed = sum(f.status == Status.FAILED.value for f in outcome.inventory.failures.values())
+    return Audit(out=str(results.path), summary=summary, failed=failed)
+
+
+def check_reachable(engine: Engine, config: AuditConfig, lake: str) -> None:
+    """Refuse local paths that workers elsewhere cannot see."""
+    if engine.workers_share_files:
+        return
+    if not is_remote(lake):
+        raise UsageError(f"the workers of {config.engine} do not see the local folder {lake}: give an object-store URL")
+    if config.work is None or not is_remote(config.work):
+        raise UsageError(f"the workers of {config.engine} do not see local folders: give --work an object-store URL")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What the stages found."""
+
+    inventory: Inventory
+    counts: Mapping[str, int]
+    edges: Sequence[Edge]
+    plan: Plan
+    rows_of: Mapping[int, int | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run over an engine: the stages with what they share."""
+
+    config: AuditConfig
+    engine: Engine
+    store: StageStore
+    clock: StageClock
+    prices: PriceBook
+    lake: str
+
+    def stages(self, found: Sequence[Any]) -> Outcome:
+        """All stages, from harvest to the plan."""
+        config, clock, store, kernels = self.config, self.clock, self.store, self._kernels()
+        spark = self.engine.spark
+        with clock.stage("harvest", len(found)) as entry:
+            inventory = run_harvest(self.engine, store, config, found)
+            entry["bytes"] = sum(harvest.bytes_read for harvest in inventory.harvests.values())
+        with clock.stage("schema graph"):
+            graph = run_schema_graph(store, inventory, case_sensitive=config.case_sensitive)
+        with clock.stage("min-max"):
+            candidates = run_minmax(store, inventory, graph, utc=config.timestamps == "utc")
+        frame_of = self._frames(spark, inventory)
+        with clock.stage("MinHash", len(candidates)) as entry:
+            surviving, sampled = run_minhash(
+                spark, store, inventory, graph, candidates, kernels, frame_of, config.sketch_rows
+            )
+            entry["bytes"] = sampled.bytes_read
+        with clock.stage("verify", len(surviving)) as entry:
+            edges, verified = run_verify(spark, store, inventory, graph, surviving, kernels, frame_of)
+            entry["bytes"] = verified.bytes_read
+        rows_of = {table: harvest.rows for table, harvest in inventory.harvests.items()} | dict(verified.rows_of)
+        with clock.stage("recipes and plan") as entry:
+            plan, entry["bytes"] = self._plan(inventory, edges, rows_of, kernels)
+        with clock.stage("final check"):
+            if self._fail_changed(inventory):
+                edges = [e for e in edges if inventory.is_active(e.child) and inventory.is_active(e.parent)]
+                plan, _ = self._plan(inventory, edges, rows_of, kernels)
+        counts = {
+            "tables": len(found),
+            "schema_pairs": graph.pairs,
+            "minmax_pairs": len(candidates),
+            "minhash_pairs": len(surviving),
+            "verified_edges": len(edges),
+            "deletable": sum(decision.delete for decision in plan.decisions),
+        }
+        return Outcome(inventory=inventory, counts=counts, edges=edges, plan=plan, rows_of=rows_of)
+
+    def summary(self, outcome: Outcome, run_id: str) -> dict[str, Any]:
+        """What `summary.json` says, the stages apart. `bytes_read` leaves out the checks of recipes."""
+        funnel = [stage["bytes"] for stage in self.clock.stages if stage["name"] != "recipes and plan"]
+        return {
+            "run_id": run_id,
+            "versions": {**self.engine.versions, "row_hash": HASH_VERSION},
+            "config": {**self.config.public(), "engine": self.engine.name, "price_book": self.prices.name},
+            "counts": dict(outcome.counts),
+            "bytes_read": sum(funnel),
+            "lake_bytes": sum(stored_bytes(outcome.inventory, t.table) for t in outcome.inventory.found),
+            "stages": self.clock.stages,
+            "savings_per_month": outcome.plan.savings_per_month,
+            "currency": outcome.plan.currency,
+            "plan_optimal": outcome.plan.optimal,
+            "plan_gap": outcome.plan.gap,
+        }
+
+    def _kernels(self) -> Kernels:
+        config = self.config
+        parallelism = config.kernel_threads or self.engine.parallelism
+        hasher = RowHasher(
+            lane_keys=config.lane_keys, case_sensitive=config.case_sensitive, utc=config.timestamps == "utc"
+        )
+        limits = KernelLimits(threads=1, memory_bytes=max(128 << 20, config.memory_bytes // parallelism // 2))
+        return Kernels(hasher=hasher, limits=limits, parallelism=parallelism)
+
+    def _frames(self, spark: SparkSession, inventory: Inventory) -> FrameOf:
+        def frame_of(table: int) -> DataFrame:
+            found = inventory.found[table]
+            return engine_frame(spark, inventory.harvests[table], found.format, found.uri)
+
+        return frame_of
+
+    def _plan(
+        self, inventory: Inventory, edges: Sequence[Edge], rows_of: Mapping[int, int | None], kernels: Kernels
+    ) -> tuple[Plan, int]:
+        """Solve, run the recipes of the solution, and solve again without those that failed, until none does."""
+        recipes = build_recipes(edges, inventory)
+        candidates = plan_candidates(inventory, rows_of, propose_empty=self.config.propose_empty)
+        confirmed: set[Recipe] = set()
+        bytes_read = 0
+        while True:
+            plan = self._solve(candidates, recipes)
+            chosen = [d.recipe for d in plan.decisions if d.recipe is not None and d.recipe not in confirmed]
+            if not chosen:
+                return plan, bytes_read
+            with self.engine.scratch_session() as spark:
+                good, read = check_recipes(spark, chosen, inventory, kernels, self._frames(spark, inventory))
+            bytes_read += read
+            confirmed.update(good)
+            refused = set(chosen) - set(good)
+            recipes = [recipe for recipe in recipes if recipe not in refused]
+
+    def _solve(self, candidates: Sequence[Candidate], recipes: Sequence[Recipe]) -> Plan:
+        return plan_retention(
+            candidates,
+            recipes,
+            self.prices,
+            reads_per_month=self.config.assume_reads,
+            horizon_months=self.config.horizon_months,
+        )
+
+    def _fail_changed(self, inventory: Inventory) -> bool:
+        """List the lake again; tables whose files are not the pinned ones fail. Delta tables are pinned by version."""
+        now = {t.id: listing_token(t) for t in discover(self.lake, files_as_tables=self.config.files_as_tables).tables}
+        changed = [
+            table
+            for table, _ in list(inventory.active())
+            if inventory.found[table].format is not Format.DELTA
+            and now.get(inventory.found[table].id) != listing_token(inventory.found[table])
+        ]
+        for table in changed:
+            inventory.fail(table, "final check", TableChanged())
+        return bool(changed)
+
+
+def plan_candidates(
+    inventory: Inventory, rows_of: Mapping[int, int | None], *, propose_empty: bool
+) -> list[Candidate]:
+    """Every table as the plan sees it, with the reason where it may not be deleted."""
+    shared = shared_tables(inventory)
+    candidates = []
+    for found in inventory.found:
+        reason = _keep_reason(inventory, found.table, rows_of, shared, propose_empty=propose_empty)
+        harvest = inventory.harvests.get(found.table)
+        candidates.append(
+            Candidate(
+                table=found.table,
+                id=found.id,
+                bytes=stored_bytes(inventory, found.table),
+                history_bytes=harvest.history_bytes if harvest else 0,
+                rows=rows_of.get(found.table) or 0,
+                columns=len(harvest.schema) if harvest else 0,
+                may_delete=reason is None,
+                keep_reason=reason or "",
+            )
+        )
+    return candidates
+
+
+def _keep_reason(
+    inventory: Inventory, table: int, rows_of: Mapping[int, int | None], shared: set[int], *, propose_empty: bool
+) -> str | None:
+    failure = inventory.failures.get(table)
+    if failure is not None:
+        return f"it could not be judged ({failure.message})"
+    if table in shared:
+        return "another table of the lake reads its files"
+    if rows_of.get(table) == 0 and not propose_empty:
+        return "it has no rows, and empty tables are proposed on request only"
+    return no_recipe_reason(inventory.found[table], inventory.harvests[table])
+
+
+def shared_tables(inventory: Inventory) -> set[int]:
+    """Tables with a file that another table reads too: the source of a shallow clone, and the clone."""
+    uses = Counter(uri for h in inventory.harvests.values() for uri in {f.stamp.uri for f in h.fragments})
+    return {
+        table
+        for table, harvest in inventory.harvests.items()
+        if any(uses[fragment.stamp.uri] > 1 for fragment in harvest.fragments)
+    }
+
+

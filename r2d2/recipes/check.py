@@ -1,0 +1,133 @@
+"""Checks recipes by running them: what comes back must be the child, names, order, types and bag of rows."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from r2d2.errors import TableUnsupported
+from r2d2.model import Fragment, FileStamp, Harvest, Recipe, leaves, spark_name, spark_type
+from r2d2.scan.fingerprints import ColumnSet
+from r2d2.scan.job import Comparison, FrameOf, Kernels, compare_tables
+from r2d2.scan.plan import Pair, TableScan, column_order
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+    from r2d2.lake.inventory import Inventory
+
+log = logging.getLogger(__name__)
+
+BATCH = 200
+"""Recipes that are run in one job."""
+
+
+def check_recipes(
+    spark: SparkSession,
+    recipes: Sequence[Recipe],
+    inventory: Inventory,
+    kernels: Kernels,
+    engine_frame_of: FrameOf,
+) -> tuple[list[Recipe], int]:
+    """The recipes that give their child back exactly, and the bytes that were read to find out.
+
+    Args:
+        spark: Session whose temporary views the setups may define.
+        recipes: Any; several may name the same child.
+        inventory: The children's metadata.
+        kernels: How to fingerprint.
+        engine_frame_of: Rows of a child that the engine reads.
+    """
+    good: list[Recipe] = []
+    bytes_read = 0
+    pending = [list(recipes[start : start + BATCH]) for start in range(0, len(recipes), BATCH)]
+    while pending:
+        batch = pending.pop()
+        checked = _try(spark, batch, inventory, kernels, engine_frame_of)
+        if checked is not None:
+            confirmed, read = checked
+            good += confirmed
+            bytes_read += read
+        elif len(batch) > 1:
+            pending += [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
+        else:
+            log.info("a recipe of kind %s does not run on this engine", batch[0].kind)
+    return good, bytes_read
+
+
+def _try(
+    spark: SparkSession, batch: Sequence[Recipe], inventory: Inventory, kernels: Kernels, engine_frame_of: FrameOf
+) -> tuple[list[Recipe], int] | None:
+    """Check a batch in one job; None if the job failed."""
+    from pyspark.errors import PySparkException
+
+    names = sorted({table.id for recipe in batch for table in map(inventory.found.__getitem__, recipe.parents)})
+    try:
+        return _run(spark, batch, inventory, kernels, engine_frame_of)
+    except PySparkException:
+        return None
+    finally:
+        for name in names:
+            spark.sql(f"DROP VIEW IF EXISTS {spark_name(name)}")
+
+
+def _run(
+    spark: SparkSession, batch: Sequence[Recipe], inventory: Inventory, kernels: Kernels, engine_frame_of: FrameOf
+) -> tuple[list[Recipe], int]:
+    offset = len(inventory.found)
+    numbered = {offset + number: recipe for number, recipe in enumerate(batch)}
+
+    def frame_of(table: int) -> DataFrame:
+        if table not in numbered:
+            return engine_frame_of(table)
+        recipe = numbered[table]
+        return rebuilt(spark, recipe, inventory.harvests[recipe.child].schema)
+
+    scans = [_scan(table, inventory.harvests[recipe.child], is_rebuilt=True) for table, recipe in numbered.items()]
+    children = sorted({recipe.child for recipe in batch})
+    scans += [_scan(child, inventory.harvests[child], is_rebuilt=False) for child in children]
+    pairs = [
+        Pair(child=one, parent=other, column_set=0)
+        for table, recipe in numbered.items()
+        for one, other in ((recipe.child, table), (table, recipe.child))
+    ]
+    comparison = compare_tables(spark, scans, pairs, kernels, frame_of)
+    good = [recipe for table, recipe in numbered.items() if _is_equal(comparison, recipe.child, table)]
+    return good, comparison.bytes_read
+
+
+def rebuilt(spark: SparkSession, recipe: Recipe, schema: pa.Schema) -> DataFrame:
+    """The rows of a recipe, columns renamed c0, c1, ….
+
+    Raises:
+        TableUnsupported: If names, order or types are not the child's.
+    """
+    for statement in recipe.setup_sql:
+        spark.sql(statement)
+    frame = spark.sql(recipe.recipe_sql)
+    want = [(column.name, _plain(spark_type(column.type))) for column in schema]
+    have = [(column.name, _plain(column.dataType.simpleString())) for column in frame.schema]
+    if have != want:
+        raise TableUnsupported("the recipe returns other columns than the table has", error="Recipe")
+    return frame.toDF(*[f"c{index}" for index in range(len(want))])
+
+
+def _plain(type_text: str) -> str:
+    return type_text.replace("`", "").replace(" ", "").lower()
+
+
+def _scan(table: int, harvest: Harvest, *, is_rebuilt: bool) -> TableScan:
+    if is_rebuilt:
+        rows = Fragment(stamp=FileStamp(uri="", size=harvest.table_bytes, token=""), data_uri="", rows=harvest.rows)
+        harvest = Harvest(schema=harvest.schema, version="", fragments=(rows,), reader="engine")
+    paths = column_order([path for path, _ in leaves(harvest.schema)])
+    return TableScan(table=table, harvest=harvest, column_sets=(ColumnSet(id=0, paths=paths),))
+
+
+def _is_equal(comparison: Comparison, child: int, rebuilt_table: int) -> bool:
+    there = comparison.verdicts.get(Pair(child=child, parent=rebuilt_table, column_set=0))
+    back = comparison.verdicts.get(Pair(child=rebuilt_table, parent=child, column_set=0))
+    return there is not None and back is not None and there.excess == 0 and back.excess == 0

@@ -1,0 +1,134 @@
+"""Recipes as SQL that Spark and Sail understand alike, whatever the session's time zone and ANSI setting."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from r2d2.model import (
+    Edge,
+    Format,
+    FoundTable,
+    Harvest,
+    Recipe,
+    TypeClass,
+    fold,
+    is_case_sensitive,
+    leaves,
+    spark_ddl,
+    spark_name,
+    spark_type,
+    type_class,
+)
+
+
+def quote_text(text: str) -> str:
+    """A text as a literal of Spark SQL. A doubled quote means different things to the two engines; a backslash not."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def build_recipe(edge: Edge, child: FoundTable, parent: FoundTable, of_child: Harvest, of_parent: Harvest) -> Recipe | None:
+    """The recipe that an edge offers, unchecked; None where it offers none that could be proved.
+
+    A parent with as many rows as the child contains each exactly as often, so the child is the parent's projection.
+    Under `--propose-empty` callers ask for empty children too, which a projection without rows rebuilds.
+    """
+    if not edge.bag or no_recipe_reason(child, of_child) or no_parent_reason(parent, of_parent):
+        return None
+    if fold(child.id) == fold(parent.id):
+        return None
+    if edge.child_rows == edge.parent_rows:
+        kind, condition = ("equal" if edge.relation == "equal" else "projection"), ""
+    elif edge.child_rows == 0:
+        kind, condition = "selection", " WHERE false"
+    else:
+        return None
+    columns = [_column(of_parent, column) for column in of_child.schema]
+    if None in columns:
+        return None
+    selected = ", ".join(f"{sql} AS {spark_name(f.name)}" for sql, f in zip(columns, of_child.schema, strict=True))
+    return Recipe(
+        child=edge.child,
+        parents=(edge.parent,),
+        kind=kind,
+        setup_sql=(setup_sql(parent, of_parent),),
+        recipe_sql=f"SELECT {selected} FROM {spark_name(parent.id)}{condition}",
+        read_bytes=of_parent.table_bytes,
+    )
+
+
+def no_recipe_reason(child: FoundTable, harvest: Harvest) -> str | None:
+    """Why no query of Spark could give this table back; None where one may."""
+    if is_case_sensitive([path for path, _ in leaves(harvest.schema)]):
+        return "it has columns that differ only by case"
+    odd = [column for column in harvest.schema if not _is_spark_type(column.type)]
+    if odd:
+        return f"Spark has no type for one of its columns ({odd[0].type})"
+    if not child.id.isprintable():
+        return "its name has control characters"
+    return None
+
+
+def no_parent_reason(parent: FoundTable, harvest: Harvest) -> str | None:
+    """Why no recipe may read this table; None where one may."""
+    if harvest.no_parent_reason is not None:
+        return harvest.no_parent_reason
+    if parent.format is Format.JSON:
+        return "JSON lines are not read by recipes"
+    if not parent.uri.isprintable() or not parent.id.isprintable():
+        return "its path has control characters"
+    return no_recipe_reason(parent, harvest)
+
+
+def setup_sql(table: FoundTable, harvest: Harvest) -> str:
+    """The statement that defines a table's name in a plain session.
+
+    Schemas are explicit, since engines infer them apart; a Delta table's comes from its pinned version.
+    """
+    options = {"path": table.uri, **harvest.view_options}
+    columns, using = f" ({spark_ddl(harvest.schema)})", "csv" if table.format is Format.TSV else table.format.value
+    if table.format is Format.DELTA:
+        options["versionAsOf"], columns = harvest.version, ""
+    listed = ", ".join(f"{key} {quote_text(value)}" for key, value in options.items())
+    return f"CREATE OR REPLACE TEMPORARY VIEW {spark_name(table.id)}{columns} USING {using} OPTIONS ({listed})"
+
+
+def _column(of_parent: Harvest, column: pa.Field) -> str | None:
+    """SQL that restores one column of the child; None where the types cannot be restored without a time zone."""
+    source = [f for f in of_parent.schema if f.name == column.name]
+    source = source or [f for f in of_parent.schema if fold(f.name) == fold(column.name)]
+    return _restored(spark_name(source[0].name), source[0].type, column.type)
+
+
+def _restored(sql: str, have: pa.DataType, want: pa.DataType) -> str | None:
+    if spark_type(have) == spark_type(want):
+        return sql
+    if pa.types.is_struct(want) and pa.types.is_struct(have):
+        return _restored_struct(sql, have, want)
+    if pa.types.is_struct(want) or pa.types.is_struct(have):
+        return f"CAST(NULL AS {spark_type(want)})"
+    classes = {type_class(have), type_class(want)}
+    if classes == {TypeClass.WALL_CLOCK, TypeClass.INSTANT}:
+        return None
+    if len(classes) > 1:  # equal all the same: every value is NULL
+        return f"CAST(NULL AS {spark_type(want)})"
+    return f"CAST({sql} AS {spark_type(want)})"
+
+
+def _restored_struct(sql: str, have: pa.StructType, want: pa.StructType) -> str | None:
+    parts = []
+    for field in want:
+        found = [f for f in have if f.name == field.name] or [f for f in have if fold(f.name) == fold(field.name)]
+        inner = found and _restored(f"{sql}.{spark_name(found[0].name)}", found[0].type, field.type)
+        if not inner:
+            return None
+        parts.append(f"{quote_text(field.name)}, {inner}")
+    struct = f"CASE WHEN {sql} IS NULL THEN NULL ELSE named_struct({', '.join(parts)}) END"
+    return f"CAST({struct} AS {spark_type(want)})"
+
+
+def _is_spark_type(dtype: pa.DataType) -> bool:
+    if pa.types.is_null(dtype) or (pa.types.is_timestamp(dtype) and dtype.unit == "ns"):
+        return False
+    return all(_is_spark_type(dtype.field(index).type) for index in range(dtype.num_fields))
+
+

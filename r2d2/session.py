@@ -1,0 +1,432 @@
+"""Opens and closes the engine of an audit. The only module that builds a session or knows which engine runs.
+
+The rest of the code gets a `SparkSession` and uses what works through Spark Connect. Imports of pyspark and pysail are
+lazy: they cost a second that `r2d2 --help` need not wait for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import ipaddress
+import logging
+import os
+import platform
+import shutil
+import socket
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from r2d2.config import AuditConfig
+from r2d2.errors import EngineError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+log = logging.getLogger(__name__)
+
+EngineName = Literal["sail", "spark", "connect"]
+
+DELTA_VERSION = "4.4.0"
+CONNECT_PORT = 15002
+CONNECT_TIMEOUT_SECONDS = 5.0
+ENGINE_LOG = "R2D2_ENGINE_LOG"
+"""Environment variable with the path of a file that keeps what the Java process of Spark says."""
+
+_CONNECT_MODE = "SPARK_CONNECT_MODE_ENABLED"
+_TIME_ZONE = "spark.sql.session.timeZone"
+
+
+@dataclass(kw_only=True)
+class Engine:
+    """A running engine; leaving its `with` block stops what `open_engine` has started.
+
+    Attributes:
+        spark: The session, classic or Connect, its time zone UTC.
+        name: `sail`, `spark` (classic) or `connect`.
+        parallelism: Tasks that run at once, at least 1.
+        versions: Versions of r2d2, python, pyspark, duckdb and, under its name, of the engine.
+        workers_share_files: A local path written by the driver is visible to the workers.
+    """
+
+    spark: SparkSession
+    name: EngineName
+    parallelism: int
+    versions: dict[str, str]
+    workers_share_files: bool
+    _cleanup: ExitStack = field(default_factory=ExitStack, repr=False)
+
+    def stop(self) -> None:
+        """Stop the engine if it was started here; a session that was handed in only gets its settings back."""
+        self._cleanup.close()
+
+    @contextmanager
+    def scratch_session(self) -> Iterator[SparkSession]:
+        """Another session of the same engine, so that temporary views of any name disturb nobody's; ended afterwards."""
+        if self.name == "spark":
+            yield self.spark.newSession()
+            return
+        from pyspark.sql.connect.session import SparkSession as ConnectSession
+
+        client: Any = self.spark.client
+        session: Any = ConnectSession.builder.channelBuilder(client._builder).create()
+        try:
+            session.conf.set(_TIME_ZONE, "UTC")
+            yield session
+        finally:
+            _stop_connect_session(session)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def open_engine(config: AuditConfig, spark: SparkSession | None = None) -> Engine:
+    """Start the configured engine, connect to it, or adopt a session.
+
+    Args:
+        config: `engine` and `master` choose.
+        spark: A session to use as it is, whatever the configuration says; it is never stopped.
+
+    Returns:
+        The engine; the caller stops it.
+
+    Raises:
+        EngineError: If it cannot be started or reached; the message says what to do.
+    """
+    with ExitStack() as cleanup:
+        if spark is not None:
+            engine = _adopt(spark, cleanup)
+        elif config.engine == "sail":
+            engine = _open_sail(cleanup)
+        elif config.engine == "spark":
+            engine = _open_spark(config.master, cleanup)
+        else:
+            engine = _open_connect(config.engine, cleanup)
+    log.info("engine %s with %d tasks at once", engine.name, engine.parallelism)
+    return engine
+
+
+def cpu_count() -> int:
+    """CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _open_sail(cleanup: ExitStack) -> Engine:
+    parallelism = int(os.environ.get("SAIL_EXECUTION__DEFAULT_PARALLELISM", "0")) or cpu_count()
+    server = _start_sail_server(parallelism)
+    cleanup.callback(server.stop)  # also keeps the server alive: once collected, its clients retry for ten minutes
+    host, port = server.listening_address
+    session = _connect_session(f"sc://{host}:{port}", cleanup)
+    session.conf.set(_TIME_ZONE, "UTC")
+    return Engine(
+        spark=session,
+        name="sail",
+        parallelism=parallelism,
+        versions=_versions("sail", importlib.metadata.version("pysail")),
+        workers_share_files=True,
+        _cleanup=cleanup.pop_all(),
+    )
+
+
+def _start_sail_server(parallelism: int) -> Any:
+    defaults = {"RUST_LOG": "off", "SAIL_EXECUTION__DEFAULT_PARALLELISM": str(parallelism)}
+    with ExitStack() as environment:
+        for name, value in defaults.items():
+            _set_environment(name, os.environ.get(name, value), environment)
+        try:
+            from pysail.spark import SparkConnectServer
+
+            server = SparkConnectServer(ip="127.0.0.1", port=0)
+            server.start(background=True)
+        except (ImportError, OSError, RuntimeError, ValueError) as exc:
+            raise EngineError(f"Sail could not be started ({type(exc).__name__}); try --engine spark") from exc
+    return server
+
+
+def _open_connect(url: str, cleanup: ExitStack) -> Engine:
+    address = urlsplit(url)
+    host, port = address.hostname, address.port or CONNECT_PORT
+    if host is None:
+        raise EngineError("the Spark Connect URL names no host; expected sc://host:port")
+    _check_reachable(host, port)
+    session = _connect_session(url, cleanup)
+    _check_answers(session, f"{host}:{port}")
+    session.conf.set(_TIME_ZONE, "UTC")
+    return _connect_engine(session, _is_this_machine(host), cleanup)
+
+
+def _connect_engine(session: Any, shares_files: bool, cleanup: ExitStack) -> Engine:
+    return Engine(
+        spark=session,
+        name="connect",
+        parallelism=_default_partitions(session),
+        versions=_versions("connect", session.version),
+        workers_share_files=shares_files,
+        _cleanup=cleanup.pop_all(),
+    )
+
+
+def _connect_session(url: str, cleanup: ExitStack) -> Any:
+    from pyspark.errors import PySparkException
+    from pyspark.sql.connect.session import SparkSession as ConnectSession
+
+    _set_environment(_CONNECT_MODE, "1", cleanup)  # pyspark's functions build Connect columns only with this
+    try:
+        session = ConnectSession.builder.remote(url).create()
+    except PySparkException as exc:  # the URL may hold a token, and the exception the URL
+        raise EngineError(
+            f"the Spark Connect URL is not valid ({type(exc).__name__}); expected sc://host:port"
+        ) from None
+    cleanup.callback(_stop_connect_session, session)
+    return session
+
+
+def _stop_connect_session(session: Any) -> None:
+    with _few_retries(session):
+        session.stop()
+
+
+def _check_reachable(host: str, port: int) -> None:
+    """Fail at once where nobody listens; pyspark itself would retry for ten minutes."""
+    if any(name.lower() in ("http_proxy", "https_proxy", "grpc_proxy") for name in os.environ):
+        return  # gRPC goes through the proxy, a plain connection would not
+    try:
+        socket.create_connection((host, port), timeout=CONNECT_TIMEOUT_SECONDS).close()
+    except OSError as exc:
+        raise _unreachable(f"{host}:{port}", exc) from exc
+
+
+def _check_answers(session: Any, where: str) -> None:
+    import grpc
+    from pyspark.errors import PySparkException
+
+    try:
+        with _few_retries(session):
+            _ = session.version
+    except (PySparkException, grpc.RpcError) as exc:
+        raise _unreachable(where, exc) from None
+
+
+def _unreachable(where: str, exc: Exception) -> EngineError:
+    return EngineError(
+        f"no Spark Connect server answers at {where} ({type(exc).__name__}); "
+        "check host, port and token, and that the server runs"
+    )
+
+
+@contextlib.contextmanager
+def _few_retries(session: Any) -> Iterator[None]:
+    from pyspark.sql.connect.client.retries import DefaultPolicy
+
+    usual = session.client.get_retry_policies()
+    session.client.set_retry_policies([DefaultPolicy(max_retries=3)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # pyspark warns that the retries are used up
+        try:
+            yield
+        finally:
+            session.client.set_retry_policies(usual)
+
+
+def _is_this_machine(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _default_partitions(session: Any) -> int:
+    """Tasks at once of a server that we only know through Connect: the partitions it gives to a range."""
+    from pyspark.errors import PySparkException
+    from pyspark.sql import functions as F
+
+    try:
+        partitions = session.range(1 << 20).select(F.spark_partition_id().alias("id")).distinct().count()
+    except PySparkException as exc:
+        raise EngineError(f"the engine cannot run a first job ({type(exc).__name__}); look into its own log") from exc
+    return max(1, int(partitions))
+
+
+def _open_spark(master: str | None, cleanup: ExitStack) -> Engine:
+    from pyspark import SparkContext
+    from pyspark.sql import SparkSession
+
+    if "SPARK_REMOTE" in os.environ:
+        return _open_connect(os.environ["SPARK_REMOTE"], cleanup)
+    existing = SparkSession.getActiveSession()
+    if master is not None and (existing is not None or "PYSPARK_GATEWAY_PORT" in os.environ):
+        log.warning("Spark is running already; its master is used, not %s", master)
+    if existing is not None:
+        return _adopt(existing, cleanup)
+    _set_environment(_CONNECT_MODE, None, cleanup)
+    if SparkContext._active_spark_context is not None:
+        return _adopt(SparkSession.builder.getOrCreate(), cleanup)
+    if "PYSPARK_GATEWAY_PORT" in os.environ:  # spark-submit has started the Java process and chosen its settings
+        session = SparkSession.builder.getOrCreate()
+    else:
+        session = _start_spark(master or "local[*]")
+    cleanup.callback(session.stop)
+    session.conf.set(_TIME_ZONE, "UTC")
+    return _spark_engine(session, cleanup)
+
+
+def _spark_engine(session: Any, cleanup: ExitStack) -> Engine:
+    return Engine(
+        spark=session,
+        name="spark",
+        parallelism=max(1, session.sparkContext.defaultParallelism),
+        versions=_versions("spark", session.version),
+        workers_share_files=_runs_here(session.sparkContext.master),
+        _cleanup=cleanup.pop_all(),
+    )
+
+
+def _runs_here(master: str) -> bool:
+    return master.startswith("local")
+
+
+def _start_spark(master: str) -> Any:
+    from pyspark.errors import PySparkException
+    from pyspark.sql import SparkSession
+
+    _check_java()
+    for name in ("PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON"):
+        os.environ.setdefault(name, sys.executable)  # workers need the driver's packages
+    builder = SparkSession.builder.appName("r2d2").master(master)
+    for key, value in spark_settings(master).items():
+        builder = builder.config(key, value)
+    with _java_words() as words:
+        try:
+            session = builder.getOrCreate()
+        except (PySparkException, OSError, RuntimeError) as exc:
+            raise EngineError(_why_spark_failed(words)) from exc
+        except Exception as exc:  # py4j's errors share no other base
+            if type(exc).__module__.startswith("py4j"):
+                raise EngineError(_why_spark_failed(words)) from exc
+            raise
+    session.sparkContext.setLogLevel("ERROR")
+    return session
+
+
+def spark_settings(master: str) -> dict[str, str]:
+    """Settings of a classic session that is started here, Delta included.
+
+    Args:
+        master: Master URL; a local one gets settings for small data on one machine too.
+    """
+    settings = {
+        "spark.api.mode": "classic",
+        "spark.jars.packages": delta_package(),
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.execution.arrow.pyspark.enabled": "true",
+        "spark.sql.execution.arrow.maxRecordsPerBatch": "65536",
+        "spark.sql.adaptive.enabled": "true",
+        "spark.databricks.delta.snapshotPartitions": "2",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+    }
+    if _runs_here(master):
+        settings |= {
+            "spark.driver.bindAddress": "127.0.0.1",
+            "spark.driver.host": "127.0.0.1",
+            "spark.sql.shuffle.partitions": str(max(2, cpu_count())),
+        }
+    return settings
+
+
+def delta_package() -> str:
+    """Maven coordinates of the Delta jars for the installed pyspark."""
+    major, minor = importlib.metadata.version("pyspark").split(".")[:2]
+    return f"io.delta:delta-spark_{major}.{minor}_2.13:{DELTA_VERSION}"
+
+
+def _check_java() -> None:
+    home = os.environ.get("JAVA_HOME")
+    java = os.path.join(home, "bin", "java") if home else "java"
+    if shutil.which(java) is None:
+        place = f"JAVA_HOME is {home!r}, which has no bin/java" if home else "there is none on PATH"
+        raise EngineError(
+            f"Apache Spark needs Java 17 or newer and {place}; install one (Debian: openjdk-17-jre-headless), "
+            "or use --engine sail, which needs none"
+        )
+
+
+@contextlib.contextmanager
+def _java_words() -> Iterator[IO[bytes]]:
+    """Send the stderr that the Java process inherits to a file: its messages quote rows, and its start is noisy."""
+    path = os.environ.get(ENGINE_LOG)
+    with open(path, "ab+") if path else tempfile.TemporaryFile() as words:
+        sys.stderr.flush()
+        stderr = os.dup(2)
+        os.dup2(words.fileno(), 2)
+        try:
+            yield words
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
+def _why_spark_failed(words: IO[bytes]) -> str:
+    words.seek(0)
+    text = words.read().decode(errors="replace")
+    if "unresolved dependency" in text or "UNRESOLVED DEPENDENCIES" in text:
+        return (
+            f"Spark could not fetch the Delta jars ({delta_package()}) from Maven; run once with network access, after "
+            "which the copies under ~/.ivy2* serve offline, or use --engine sail, which needs no jars"
+        )
+    if "UnsupportedClassVersionError" in text:
+        return "Apache Spark needs Java 17 or newer, and the Java found is older; set JAVA_HOME to a newer one"
+    return (
+        f"Apache Spark could not be started; set {ENGINE_LOG} to a file path to keep what it says, or use --engine sail"
+    )
+
+
+def _adopt(session: Any, cleanup: ExitStack) -> Engine:
+    """Use somebody else's session: only its time zone changes, and only until the engine is stopped."""
+    remote = type(session).__module__.startswith("pyspark.sql.connect")
+    _set_environment(_CONNECT_MODE, "1" if remote else None, cleanup)
+    cleanup.callback(session.conf.set, _TIME_ZONE, session.conf.get(_TIME_ZONE))
+    session.conf.set(_TIME_ZONE, "UTC")
+    if remote:
+        return _connect_engine(session, _is_this_machine(session.client.host), cleanup)
+    return _spark_engine(session, cleanup)
+
+
+def _set_environment(name: str, value: str | None, cleanup: ExitStack) -> None:
+    """Set or remove a variable of the environment until the clean-up."""
+    before = os.environ.get(name)
+    _write_environment(name, value)
+    cleanup.callback(_write_environment, name, before)
+
+
+def _write_environment(name: str, value: str | None) -> None:
+    if value is None:
+        os.environ.pop(name, None)
+    else:
+        os.environ[name] = value
+
+
+def _versions(name: str, version: str) -> dict[str, str]:
+    shown = {"r2d2": _version_of("r2d2-lake"), "python": platform.python_version()}
+    return shown | {"pyspark": _version_of("pyspark"), "duckdb": _version_of("duckdb"), name: version}
+
+
+def _version_of(distribution: str) -> str:
+    """A distribution's version; `unknown` where only its files were shipped, as `--py-files` does."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
