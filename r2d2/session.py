@@ -6,7 +6,6 @@ lazy: they cost a second that `r2d2 --help` need not wait for.
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
 import ipaddress
 import logging
@@ -68,9 +67,11 @@ class Engine:
 
     @contextmanager
     def scratch_session(self) -> Iterator[SparkSession]:
-        """Another session of the same engine, so that temporary views of any name disturb nobody's; ended afterwards."""
+        """Another session of the same engine, so that temporary views disturb nobody; it ends with the block."""
         if self.name == "spark":
-            yield self.spark.newSession()
+            fresh = self.spark.newSession()
+            fresh.conf.set(_TIME_ZONE, "UTC")
+            yield fresh
             return
         from pyspark.sql.connect.session import SparkSession as ConnectSession
 
@@ -223,7 +224,7 @@ def _unreachable(where: str, exc: Exception) -> EngineError:
     )
 
 
-@contextlib.contextmanager
+@contextmanager
 def _few_retries(session: Any) -> Iterator[None]:
     from pyspark.sql.connect.client.retries import DefaultPolicy
 
@@ -364,7 +365,7 @@ def _check_java() -> None:
         )
 
 
-@contextlib.contextmanager
+@contextmanager
 def _java_words() -> Iterator[IO[bytes]]:
     """Send the stderr that the Java process inherits to a file: its messages quote rows, and its start is noisy."""
     path = os.environ.get(ENGINE_LOG)

@@ -193,7 +193,12 @@ def connect_server(folder: Path) -> Iterator[str]:
     words = folder / "server.log"
     with words.open("wb") as stderr:
         server = subprocess.Popen(
-            _server_command(port), stdout=stderr, stderr=stderr, stdin=subprocess.DEVNULL, cwd=folder
+            _server_command(port),
+            stdout=stderr,
+            stderr=stderr,
+            stdin=subprocess.DEVNULL,
+            cwd=folder,
+            env=os.environ | {"PYSPARK_PYTHON": sys.executable},  # else its workers run any python3 of PATH
         )
         try:
             _wait_for_server(server, port, words)
@@ -215,7 +220,6 @@ def _server_command(port: int) -> list[str]:
     settings = spark_settings(LOCAL_MASTER) | {
         "spark.connect.grpc.binding.address": "127.0.0.1",
         "spark.connect.grpc.binding.port": str(port),
-        "spark.pyspark.python": sys.executable,
     }
     command = [str(Path(pyspark.__path__[0]) / "bin" / "spark-submit"), "--master", LOCAL_MASTER]
     for key, value in settings.items():

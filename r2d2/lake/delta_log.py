@@ -11,12 +11,14 @@ import re
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
-from urllib.parse import unquote
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from r2d2.errors import TableFailed, TableFault
+from r2d2.lake.delta_checkpoint import (
+    checkpoint_actions,
+    complete_checkpoints,
+    has_incomplete_checkpoint,
+    sidecar_name,
+)
 from r2d2.lake.delta_files import Files, data_file_uri, reading
 from r2d2.scan.files import open_file
 
@@ -25,9 +27,6 @@ PROVENANCE_COMMITS = 100
 """Commits before the checkpoint that are read, where they are still there, only to learn who wrote a file."""
 
 _COMMIT = re.compile(r"(\d{20})\.json")
-_CHECKPOINT = re.compile(r"(\d{20})\.checkpoint\.parquet")
-_PART = re.compile(r"(\d{20})\.checkpoint\.(\d{10})\.(\d{10})\.parquet")
-_V2_CHECKPOINT = re.compile(r"(\d{20})\.checkpoint\.[0-9A-Za-z-]{36}\.(?:json|parquet)")
 
 Action = dict[str, Any]
 
@@ -101,7 +100,7 @@ def read_snapshot(table_uri: str, files: Files) -> Snapshot:
     """
     log = {name.removeprefix(LOG): file for name, file in files.items() if name.startswith(LOG)}
     commits = {int(match[1]): name for name in log if (match := _COMMIT.fullmatch(name))}
-    checkpoints = _complete_checkpoints(log)
+    checkpoints = complete_checkpoints(log)
     if not commits and not checkpoints:
         raise TableFailed("the Delta log has no commit and no complete checkpoint", error="DeltaLog")
     version = max([*commits, *checkpoints])
@@ -113,25 +112,10 @@ def read_snapshot(table_uri: str, files: Files) -> Snapshot:
 
 
 def _gap(missing: int, log: Files, checkpoints: dict[int, list[str]]) -> str:
-    if any(int(part[1]) not in checkpoints for name in log if (part := _PART.fullmatch(name))):
+    if has_incomplete_checkpoint(log):
         return f"commit {missing} of the Delta log is missing, and so are parts of a checkpoint"
     after = f" after the checkpoint of version {max(checkpoints)}" if checkpoints else ", and there is no checkpoint"
     return f"commit {missing} of the Delta log is missing{after}"
-
-
-def _complete_checkpoints(log: Files) -> dict[int, list[str]]:
-    """The files of one complete checkpoint per version that has one."""
-    complete: dict[int, list[str]] = {}
-    parts: dict[tuple[int, int], dict[int, str]] = {}
-    for name in sorted(log):
-        if match := _PART.fullmatch(name):
-            parts.setdefault((int(match[1]), int(match[3])), {})[int(match[2])] = name
-        elif match := _CHECKPOINT.fullmatch(name) or _V2_CHECKPOINT.fullmatch(name):
-            complete[int(match[1])] = [name]
-    for (version, count), named in parts.items():
-        if version not in complete and set(named) == set(range(1, count + 1)):
-            complete[version] = [named[i] for i in sorted(named)]
-    return complete
 
 
 class _Replay:
@@ -225,7 +209,7 @@ class _Replay:
         self._fold(actions)
         for action in actions:
             if sidecar := as_object(action.get("sidecar")):
-                self._fold(self._parquet_actions(_sidecar_name(sidecar), "a sidecar of a checkpoint"))
+                self._fold(self._parquet_actions(sidecar_name(sidecar), "a sidecar of a checkpoint"))
 
     def _open(self, name: str, what: str) -> Any:
         stamp = self.log.get(name)
@@ -247,14 +231,7 @@ class _Replay:
 
     def _parquet_actions(self, name: str, what: str) -> list[Action]:
         with reading(what), self._open(name, what) as file:
-            parquet = pq.ParquetFile(file, coerce_int96_timestamp_unit="us")
-            known = ("add", "metaData", "protocol", "sidecar")
-            columns = [column for column in parquet.schema_arrow.names if column in known]
-            return [
-                {key: _present(value) for key, value in row.items() if value is not None}
-                for batch in parquet.iter_batches(columns=columns)
-                for row in _castable(batch).to_pylist(maps_as_pydicts="strict")
-            ]
+            return checkpoint_actions(file)
 
 
 def parse_json(text: bytes | str) -> Any:
@@ -273,29 +250,3 @@ def as_object(value: Any) -> Action:
     if not isinstance(value, dict):
         raise TableFailed("a part of the Delta log is not a JSON object where one is due", error="DeltaLog")
     return value
-
-
-def _sidecar_name(sidecar: Action) -> str:
-    """Name of a sidecar relative to the log, from a path that may be a mere file name or absolute."""
-    return "_sidecars/" + unquote(str(sidecar.get("path"))).rsplit("/", 1)[-1]
-
-
-def _present(value: Any) -> Any:
-    """A checkpoint's action without its absent fields, as a commit would have it."""
-    return {name: part for name, part in value.items() if part is not None} if isinstance(value, dict) else value
-
-
-def _castable(batch: pa.RecordBatch) -> pa.Table:
-    """Dates as days and timestamps as microseconds: Python's own types do not reach as far as the table's."""
-    table = pa.Table.from_batches([batch])
-    return table.cast(pa.schema([pa.field(f.name, _numeric(f.type)) for f in table.schema]))
-
-
-def _numeric(dtype: pa.DataType) -> pa.DataType:
-    if pa.types.is_date32(dtype):
-        return pa.int32()
-    if pa.types.is_timestamp(dtype):
-        return pa.int64() if dtype.unit == "us" else pa.string()
-    if pa.types.is_struct(dtype):
-        return pa.struct([pa.field(child.name, _numeric(child.type)) for child in dtype])
-    return dtype

@@ -207,9 +207,16 @@ def _location_quirk(found: FoundTable) -> str | None:
         return "text tables with partition folders are not read by recipes yet"
     if any(_GLOB_OR_CONTROL.search(file.uri) or ":" in os.path.basename(file.uri) for file in found.files):
         return "a file's name has characters that Spark or Sail do not take literally"
+    if len({_compression(file.uri) for file in found.files}) > 1:
+        return "its files are compressed in different ways, which Sail does not read together"
     if _visible_names(folder) != sorted(os.path.basename(file.uri) for file in found.files):
         return "its folder holds other files, which Spark and Sail would read too"
     return None
+
+
+def _compression(uri: str) -> str:
+    ending = os.path.splitext(uri)[1].lower()
+    return ending if ending in (".gz", ".zst") else ""
 
 
 def _visible_names(folder: str) -> list[str]:

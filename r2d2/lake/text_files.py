@@ -144,20 +144,22 @@ def _zstd_chunks(raw: Any, frames: list[int]) -> Iterator[bytes]:
 def _utf8(chunks: Iterator[bytes]) -> Iterator[bytes]:
     """The same bytes without a leading byte order mark, checked."""
     decoder = codecs.getincrementaldecoder("utf-8")("strict")
-    head: bytes | None = b""
+    head = b""
+    is_head = True
     try:
         for chunk in chunks:
             decoder.decode(chunk)
-            if head is not None:
-                head += chunk
-                if len(head) < len(codecs.BOM_UTF8):
-                    continue
-                chunk, head = head.removeprefix(codecs.BOM_UTF8), None
-            yield chunk
+            if not is_head:
+                yield chunk
+                continue
+            head += chunk
+            if len(head) >= len(codecs.BOM_UTF8):
+                is_head = False
+                yield head.removeprefix(codecs.BOM_UTF8)
         decoder.decode(b"", final=True)
     except UnicodeDecodeError as exc:
         raise TableFailed("a file of the table is not UTF-8 text", error="NotUtf8") from exc
-    if head:
+    if is_head:
         yield head
 
 

@@ -13,17 +13,12 @@ SECONDS_PER_HOUR = 3600
 
 def storage_cost_per_month(stored_bytes: int, prices: PriceBook) -> float:
     """Price of keeping bytes for a month, in the book's currency."""
-    return (
-        stored_bytes / UNIT_BYTES[prices.storage.unit] * prices.storage.price_per_month
-    )
+    return stored_bytes / UNIT_BYTES[prices.storage.unit] * prices.storage.price_per_month
 
 
 def rebuild_seconds(read_bytes: int, prices: PriceBook) -> float:
     """Time until a table is back: start-up, then the parents' bytes at the configured throughput."""
-    return (
-        prices.compute.start_up_seconds
-        + read_bytes / prices.compute.throughput_bytes_per_second
-    )
+    return prices.compute.start_up_seconds + read_bytes / prices.compute.throughput_bytes_per_second
 
 
 def rebuild_cost(read_bytes: int, written_bytes: int, prices: PriceBook) -> float:
@@ -35,11 +30,7 @@ def rebuild_cost(read_bytes: int, written_bytes: int, prices: PriceBook) -> floa
     """
     transfer = prices.transfer
     moved = read_bytes * transfer.read_price + written_bytes * transfer.write_price
-    compute = (
-        rebuild_seconds(read_bytes, prices)
-        / SECONDS_PER_HOUR
-        * prices.compute.price_per_hour
-    )
+    compute = rebuild_seconds(read_bytes, prices) / SECONDS_PER_HOUR * prices.compute.price_per_hour
     return moved / UNIT_BYTES[transfer.unit] + compute
 
 
@@ -58,13 +49,9 @@ class CostModel:
 
     def __post_init__(self) -> None:
         if not 0 <= self.reads_per_month < math.inf:
-            raise UsageError(
-                f"reads per month must be a number of at least 0, got {self.reads_per_month}"
-            )
+            raise UsageError(f"reads per month must be a number of at least 0, got {self.reads_per_month}")
         if not 0 < self.horizon_months < math.inf:
-            raise UsageError(
-                f"the horizon must be a number of months above 0, got {self.horizon_months}"
-            )
+            raise UsageError(f"the horizon must be a number of months above 0, got {self.horizon_months}")
 
     def cost_kept(self, stored_bytes: int) -> float:
         """Cost of keeping a table over the horizon.
@@ -76,8 +63,4 @@ class CostModel:
 
     def cost_deleted(self, read_bytes: int, written_bytes: int) -> float:
         """Cost of rebuilding a deleted table at each read over the horizon."""
-        return (
-            self.reads_per_month
-            * rebuild_cost(read_bytes, written_bytes, self.prices)
-            * self.horizon_months
-        )
+        return self.reads_per_month * rebuild_cost(read_bytes, written_bytes, self.prices) * self.horizon_months

@@ -106,30 +106,20 @@ def plan_retention(
             its own parent, or a size is negative.
     """
     if not time_limit_seconds >= 0:
-        raise UsageError(
-            f"the time limit must be a number of seconds of at least 0, got {time_limit_seconds}"
-        )
-    costs = CostModel(
-        prices=prices, reads_per_month=reads_per_month, horizon_months=horizon_months
-    )
+        raise UsageError(f"the time limit must be a number of seconds of at least 0, got {time_limit_seconds}")
+    costs = CostModel(prices=prices, reads_per_month=reads_per_month, horizon_months=horizon_months)
     _check_input(candidates, recipes)
     offers = _Offers(candidates, recipes, costs)
     solution = solve(offers.options(), time_limit_seconds=time_limit_seconds)
-    chosen = offers.choose(
-        frozenset(offers.ranked[rank].table for rank in solution.deleted)
-    )
+    chosen = offers.choose(frozenset(offers.ranked[rank].table for rank in solution.deleted))
     saved = math.fsum(offers.saving(recipe) for recipe in chosen.values())
     decisions = _decide(offers, chosen)
     return Plan(
         decisions=decisions,
-        savings_per_month=math.fsum(
-            decision.saving_per_month for decision in decisions
-        ),
+        savings_per_month=math.fsum(decision.saving_per_month for decision in decisions),
         currency=prices.currency,
         optimal=solution.optimal,
-        gap=0.0
-        if solution.bound <= saved or solution.optimal
-        else (solution.bound - saved) / solution.bound,
+        gap=0.0 if solution.bound <= saved or solution.optimal else (solution.bound - saved) / solution.bound,
     )
 
 
@@ -142,17 +132,11 @@ def _check_input(candidates: Sequence[Candidate], recipes: Sequence[Recipe]) -> 
             raise ValueError(f"table {candidate.table}: bytes must not be negative")
     for recipe in recipes:
         if not recipe.parents or recipe.child in recipe.parents:
-            raise ValueError(
-                f"recipe of table {recipe.child}: parents must be one or more other tables"
-            )
+            raise ValueError(f"recipe of table {recipe.child}: parents must be one or more other tables")
         if not tables.issuperset((recipe.child, *recipe.parents)):
-            raise ValueError(
-                f"recipe of table {recipe.child}: it names a table that is not a candidate"
-            )
+            raise ValueError(f"recipe of table {recipe.child}: it names a table that is not a candidate")
         if recipe.read_bytes < 0:
-            raise ValueError(
-                f"recipe of table {recipe.child}: read_bytes must not be negative"
-            )
+            raise ValueError(f"recipe of table {recipe.child}: read_bytes must not be negative")
 
 
 class _Offers:
@@ -165,9 +149,7 @@ class _Offers:
         costs: CostModel,
     ) -> None:
         self.costs = costs
-        self.ranked = sorted(
-            candidates, key=lambda c: (-c.columns, -c.rows, c.id, c.table)
-        )
+        self.ranked = sorted(candidates, key=lambda c: (-c.columns, -c.rows, c.id, c.table))
         self.rank = {candidate.table: i for i, candidate in enumerate(self.ranked)}
         self.by_table = {candidate.table: candidate for candidate in candidates}
         self.recipes: dict[int, list[Recipe]] = defaultdict(list)
@@ -176,9 +158,7 @@ class _Offers:
         for found in self.recipes.values():
             found.sort(key=self._preference)
 
-    def _preference(
-        self, recipe: Recipe
-    ) -> tuple[float, bool, int, list[int], str, str]:
+    def _preference(self, recipe: Recipe) -> tuple[float, bool, int, list[int], str, str]:
         """Cheap recipes first, then equal tables, few and preferred parents; the rest only makes the order total."""
         ranks = sorted(self.rank[parent] for parent in recipe.parents)
         cost = self.cost_deleted(recipe)
@@ -196,9 +176,7 @@ class _Offers:
         return self.costs.cost_kept(candidate.bytes + candidate.history_bytes)
 
     def cost_deleted(self, recipe: Recipe) -> float:
-        return self.costs.cost_deleted(
-            recipe.read_bytes, self.by_table[recipe.child].bytes
-        )
+        return self.costs.cost_deleted(recipe.read_bytes, self.by_table[recipe.child].bytes)
 
     def saving(self, recipe: Recipe) -> float:
         return self.cost_kept(recipe.child) - self.cost_deleted(recipe)
@@ -220,32 +198,18 @@ class _Offers:
         """The preferred recipe of each deleted table among those whose parents are kept."""
         chosen = {}
         for table in deleted:
-            usable = (
-                recipe
-                for recipe in self.recipes[table]
-                if deleted.isdisjoint(recipe.parents)
-            )
+            usable = (recipe for recipe in self.recipes[table] if deleted.isdisjoint(recipe.parents))
             recipe = next(usable, None)
-            if (
-                recipe is None
-                or not self.by_table[table].may_delete
-                or self.saving(recipe) <= 0
-            ):
-                raise R2D2Error(
-                    f"the plan deletes table {table} without a recipe for it; please report this"
-                )
+            if recipe is None or not self.by_table[table].may_delete or self.saving(recipe) <= 0:
+                raise R2D2Error(f"the plan deletes table {table} without a recipe for it; please report this")
             chosen[table] = recipe
         return chosen
 
 
 def _decide(offers: _Offers, chosen: Mapping[int, Recipe]) -> tuple[Decision, ...]:
-    uses = Counter(
-        parent for recipe in chosen.values() for parent in set(recipe.parents)
-    )
+    uses = Counter(parent for recipe in chosen.values() for parent in set(recipe.parents))
     return tuple(
-        _deleted(offers, chosen[table])
-        if table in chosen
-        else _kept(offers, table, chosen, uses[table])
+        _deleted(offers, chosen[table]) if table in chosen else _kept(offers, table, chosen, uses[table])
         for table in sorted(offers.by_table)
     )
 
@@ -261,15 +225,11 @@ def _deleted(offers: _Offers, recipe: Recipe) -> Decision:
         recipe=recipe,
         saving_per_month=offers.saving(recipe) / offers.costs.horizon_months,
         rebuild_seconds=rebuild_seconds(recipe.read_bytes, prices),
-        rebuild_cost=rebuild_cost(
-            recipe.read_bytes, offers.by_table[recipe.child].bytes, prices
-        ),
+        rebuild_cost=rebuild_cost(recipe.read_bytes, offers.by_table[recipe.child].bytes, prices),
     )
 
 
-def _kept(
-    offers: _Offers, table: int, chosen: Mapping[int, Recipe], uses: int
-) -> Decision:
+def _kept(offers: _Offers, table: int, chosen: Mapping[int, Recipe], uses: int) -> Decision:
     recipes = offers.recipes.get(table, [])
     return Decision(
         table=table,
@@ -293,9 +253,7 @@ def _why_deleted(offers: _Offers, recipe: Recipe) -> str:
     return f"rebuilt from {names}"
 
 
-def _why_kept(
-    offers: _Offers, table: int, chosen: Mapping[int, Recipe], uses: int
-) -> str:
+def _why_kept(offers: _Offers, table: int, chosen: Mapping[int, Recipe], uses: int) -> str:
     candidate, recipes = offers.by_table[table], offers.recipes.get(table, [])
     if not candidate.may_delete:
         return candidate.keep_reason
@@ -305,14 +263,8 @@ def _why_kept(
         return "no other table contains it"
     saving = offers.saving(recipes[0])
     if saving <= 0:
-        return (
-            "costs less to keep than to rebuild"
-            if saving < 0
-            else "deleting it would save nothing"
-        )
+        return "costs less to keep than to rebuild" if saving < 0 else "deleting it would save nothing"
     missing = next((parent for parent in recipes[0].parents if parent in chosen), None)
     if missing is None:
-        return "the time limit was reached before it was decided"
-    return (
-        f"`{offers.by_table[missing].id}`, which it would be rebuilt from, is deleted"
-    )
+        return "deleting it may save something, but that was not settled"
+    return f"`{offers.by_table[missing].id}`, which it would be rebuilt from, is deleted"

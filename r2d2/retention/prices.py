@@ -104,18 +104,14 @@ def load_price_book(path: str | None = None) -> PriceBook:
 
 def _read(path: str | None, book: str) -> bytes:
     if path is None:
-        return (
-            resources.files("r2d2.retention").joinpath("price_book.toml").read_bytes()
-        )
+        return resources.files("r2d2.retention").joinpath("price_book.toml").read_bytes()
     try:
         file = Path(path)
         if file.exists() and not file.is_file():  # a pipe would block for ever
             raise UsageError(f"{book} is not a plain file")
         return file.read_bytes()
     except (OSError, ValueError) as exc:
-        raise UsageError(
-            f"{book} cannot be read ({type(exc).__name__}); give the path of a TOML file"
-        ) from exc
+        raise UsageError(f"{book} cannot be read ({type(exc).__name__}); give the path of a TOML file") from exc
 
 
 def _parse(content: bytes, book: str) -> dict[str, Any]:
@@ -133,9 +129,7 @@ def _section(name: str, keys: Any) -> dict[str, Any]:
     return {key: check(f"{name}.{key}", keys[key]) for key, check in checks.items()}
 
 
-def _check_keys(
-    keys: Mapping[str, Any], allowed: Mapping[str, Any], prefix: str
-) -> None:
+def _check_keys(keys: Mapping[str, Any], allowed: Mapping[str, Any], prefix: str) -> None:
     unknown = sorted(set(keys) - set(allowed))
     missing = [key for key in allowed if key not in keys]
     if unknown:
@@ -163,25 +157,19 @@ def _text(key: str, value: Any) -> str:
 
 def _currency(key: str, value: Any) -> str:
     if not re.fullmatch("[A-Z]{3}", _text(key, value)):
-        raise UsageError(
-            f"{key} must be a code of three capital letters such as USD, got {value!r}"
-        )
+        raise UsageError(f"{key} must be a code of three capital letters such as USD, got {value!r}")
     return str(value)
 
 
 def _date(key: str, value: Any) -> datetime.date:
     if not isinstance(value, datetime.date) or isinstance(value, datetime.datetime):
-        raise UsageError(
-            f"{key} must be a date without quotes such as 2026-01-31, got {value!r}"
-        )
+        raise UsageError(f"{key} must be a date without quotes such as 2026-01-31, got {value!r}")
     return value
 
 
 def _unit(key: str, value: Any) -> str:
     if not isinstance(value, str) or value not in UNIT_BYTES:
-        raise UsageError(
-            f"{key} must be GiB (2^30 bytes) or GB (10^9 bytes), got {value!r}"
-        )
+        raise UsageError(f"{key} must be GiB (2^30 bytes) or GB (10^9 bytes), got {value!r}")
     return value
 
 
@@ -189,9 +177,7 @@ def _amount(key: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise UsageError(f"{key} must be a number, got {value!r}")
     if not 0 <= value <= _LARGEST:
-        raise UsageError(
-            f"{key} must be at least 0 and at most {_LARGEST:g}, got {value!r}"
-        )
+        raise UsageError(f"{key} must be at least 0 and at most {_LARGEST:g}, got {value!r}")
     return float(value)
 
 

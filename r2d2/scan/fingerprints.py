@@ -201,24 +201,30 @@ def fingerprint_batches(
 
 
 def fingerprint_sql(source: Source, item: ScanItem, hasher: RowHasher) -> str:
-    """The query behind `fingerprint_batches`: digests once per leaf, then one fingerprint per column set."""
+    """The query behind `fingerprint_batches`: fingerprints below the threshold, counted, with their buckets."""
+    kept = "" if item.threshold == EVERYTHING else f" WHERE h1 < {item.threshold}::UBIGINT"
+    bucket = f"{item.first_bucket} + CAST(h1 % {item.buckets} AS INTEGER)"
+    rows = row_sql(source, item, hasher, "*")
+    return f"SELECT {bucket} AS bucket, s, h1, h2, count(*) AS n FROM ({rows}){kept} GROUP BY ALL"
+
+
+def row_sql(source: Source, item: ScanItem, hasher: RowHasher, selected: str) -> str:
+    """A query for the column sets (s) and lanes (h1, h2) of all rows: digests once per leaf, then one row per set."""
     paths = list(dict.fromkeys(path for column_set in item.column_sets for path in column_set.paths))
     digests = leaf_digests(hasher, source, paths)
     keys: list[tuple[str, LeafPath]] = [("leaf", path) for path in paths]
     keys += [("struct", path) for path in structs_on(paths)]
     place = {key: index for index, key in enumerate(keys)}
     leaf_columns = ", ".join(f"{d.first} AS a{i}, {d.second} AS b{i}" for i, d in enumerate(digests))
-    lanes = [_row_of(hasher, column_set, place) for column_set in item.column_sets]
-    ids = [column_set.id for column_set in item.column_sets]
     leaf_query = f"SELECT {leaf_columns} FROM {source.relation}"
+    lanes = [(column_set.id, _row_of(hasher, column_set, place)) for column_set in item.column_sets]
     if len(lanes) == 1:
-        rows = f"SELECT {ids[0]} AS s, {lanes[0].first} AS h1, {lanes[0].second} AS h2 FROM ({leaf_query})"
+        (number, row), *_ = lanes
+        rows = f"SELECT {number} AS s, {row.first} AS h1, {row.second} AS h2 FROM ({leaf_query})"
     else:
-        sets = ", ".join(f"{{'s': {i}, 'h1': {d.first}, 'h2': {d.second}}}" for i, d in zip(ids, lanes, strict=True))
+        sets = ", ".join(f"{{'s': {number}, 'h1': {row.first}, 'h2': {row.second}}}" for number, row in lanes)
         rows = f"SELECT unnest([{sets}], recursive := true) FROM ({leaf_query})"
-    kept = "" if item.threshold == EVERYTHING else f" WHERE h1 < {item.threshold}::UBIGINT"
-    bucket = f"{item.first_bucket} + CAST(h1 % {item.buckets} AS INTEGER)"
-    return f"SELECT {bucket} AS bucket, s, h1, h2, count(*) AS n FROM ({rows}){kept} GROUP BY ALL"
+    return f"SELECT {selected} FROM ({rows})"
 
 
 def _row_of(hasher: RowHasher, column_set: ColumnSet, place: dict[tuple[str, LeafPath], int]) -> Digest:

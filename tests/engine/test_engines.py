@@ -122,3 +122,12 @@ except EngineError as exc:
     said = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert "needs Java 17 or newer" in said.stdout
     assert "openjdk-17-jre-headless" in said.stdout
+
+
+def test_a_scratch_session_shares_the_engine_but_no_views(engine: Engine) -> None:
+    with engine.scratch_session() as scratch:
+        scratch.range(3).createOrReplaceTempView("only_here")
+        assert scratch.conf.get("spark.sql.session.timeZone") == "UTC"
+        assert scratch.sql("SELECT * FROM only_here").count() == 3
+        assert not engine.spark.catalog.tableExists("only_here")
+    assert engine.spark.range(3).count() == 3

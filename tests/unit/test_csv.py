@@ -115,7 +115,8 @@ def test_rows_longer_than_a_block_and_many_blocks() -> None:
     many = [("é" * (index % 50), f"{index}\n") for index in range(120_000)]
     text = "a,b\n" + f"{quoted(long, always=True)},1\n" + "".join(f'{a},"{b}"\n' for a, b in many)
     found = rows(read(text.encode(), infer=False))
-    assert found[0] == (long, "1") and found[1:] == [(a or None, b) for a, b in many]
+    assert found[0] == (long, "1")
+    assert found[1:] == [(a or None, b) for a, b in many]
 
 
 @pytest.mark.parametrize("text", ["a\n\n1\n\r\n\n2\n\n", "\r\n\na\n1\n2", "\ufeffa\n1\n2\n", '\ufeff"a"\n1\n2\n'])
@@ -247,6 +248,7 @@ texts_of = [
     st.floats(allow_nan=False, allow_infinity=False).map(lambda x: np.format_float_positional(x, trim="0")),
     st.floats(allow_nan=False, allow_infinity=False).map(repr),
     number_like,
+    st.from_regex(r"\A-?[1-9]\.[0-9]{13,19}[1-9]\Z"),
     st.sampled_from(["true", "false", "True", "t", "1"]),
     st.dates().map(str),
     st.sampled_from(["2021-02-30", "0000-01-01", "10000-01-01", "2021-2-3", "infinity", "epoch", "2021-01-01 (BC)"]),
@@ -351,14 +353,14 @@ def test_files_that_engines_read_differently_are_marked(data: bytes, quirk: str 
 
 
 def found_table(
-    folder: Path, files: dict[str, bytes], format: Format = Format.CSV, *, single: bool = False
+    folder: Path, files: dict[str, bytes], kind: Format = Format.CSV, *, single: bool = False
 ) -> FoundTable:
     for name, data in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)
     stamps = tuple(stamp(str(folder / name)) for name in sorted(files))
     uri = stamps[0].uri if single else str(folder)
-    return FoundTable(table=7, id="t", format=format, uri=uri, files=stamps)
+    return FoundTable(table=7, id="t", format=kind, uri=uri, files=stamps)
 
 
 INFER = TextOptions(csv_delimiter=None, csv_types="infer")
@@ -398,7 +400,8 @@ def test_partition_columns_follow_those_of_the_files(tmp_path: Path) -> None:
 def test_a_partition_column_in_the_files_must_agree(tmp_path: Path) -> None:
     agreeing = found_table(tmp_path / "a", {"K=1/a.csv": b"k,x\n1,5\n1,6\n", "K=2/a.csv": b"k,x\n2,5\n"})
     harvest = harvest_text(agreeing, INFER, str(tmp_path / "work"))
-    assert harvest.schema.names == ["k", "x"] and harvest.fragments[0].partition == {}
+    assert harvest.schema.names == ["k", "x"]
+    assert harvest.fragments[0].partition == {}
     for n, body in enumerate((b"2,5\n", b"1,5\n2,5\n", b",5\n", b"1,5\n,5\n")):
         other = found_table(tmp_path / str(n), {"k=1/a.csv": b"k,x\n" + body})
         with pytest.raises(TableFailed, match="'k' is in the files too"):
@@ -423,6 +426,13 @@ def test_a_folder_with_other_files_is_no_parent(tmp_path: Path) -> None:
     assert harvest_text(found, INFER, str(tmp_path / "work")).no_parent_reason is None
     (tmp_path / "lake" / "notes.txt").touch()
     assert "other files" in (harvest_text(found, INFER, str(tmp_path / "work")).no_parent_reason or "")
+
+
+def test_a_folder_of_mixed_compression_is_no_parent(tmp_path: Path) -> None:
+    found = found_table(tmp_path / "lake", {"a.csv": b"a\n1\n", "b.csv.gz": gzip.compress(b"a\n2\n")})
+    harvest = harvest_text(found, INFER, str(tmp_path / "work"))
+    assert harvest.rows == 2
+    assert "compressed in different ways" in (harvest.no_parent_reason or "")
 
 
 def test_a_failed_conversion_leaves_no_copy(tmp_path: Path) -> None:

@@ -172,6 +172,17 @@ def test_a_vacuumed_or_resized_data_file_fails_the_table(tmp_path: Path) -> None
         harvest(tmp_path)
 
 
+def test_history_is_what_vacuum_would_free(tmp_path: Path) -> None:
+    rust_deleted_from(tmp_path)
+    before = harvest(tmp_path).history_bytes
+    rust_plain(tmp_path / "nested")
+    for name, size in (("_tmp/f", 1), (".crc", 1), ("_change_data/f", 5), ("_p=1/f", 7)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(bytes(size))
+    assert before > 0
+    assert harvest(tmp_path).history_bytes == before + 12
+
+
 def remove(name: str) -> Callable[[Path], None]:
     return lambda log: (log / name).unlink()
 

@@ -26,7 +26,7 @@ from r2d2.errors import TableChanged, TableFailed, TableUnsupported
 from r2d2.lake.discovery import discover, listing_token
 from r2d2.lake.parquet import _common_type, harvest_parquet
 from r2d2.model import Claim, FoundTable, Harvest
-from r2d2.scan.footer import Footer, footer_claims, read_footer
+from r2d2.scan.footer import Footer, _comparable, _orders_bytes, footer_claims, read_footer
 
 UTC = datetime.UTC
 EPOCH = datetime.datetime.fromtimestamp(0, UTC).replace(tzinfo=None)
@@ -111,7 +111,9 @@ def write_polars(table: pa.Table, path: str) -> None:
 
 
 def write_fastparquet(table: pa.Table, path: str) -> None:
-    fastparquet.write(path, table.to_pandas(), row_group_offsets=2)
+    known = [c.name for c in table.schema if not pa.types.is_date(c.type)]  # it refuses Python's dates
+    data = table.select(known).append_column("row", pa.array(range(len(table)), pa.int64()))
+    fastparquet.write(path, data.to_pandas(), row_group_offsets=2)
 
 
 def comparable(cell: Any, dtype: pa.DataType) -> Any:
@@ -199,10 +201,35 @@ def test_files_without_statistics_claim_nothing_but_rows(tmp_path):
 
 def test_a_struct_leaf_counts_the_rows_whose_struct_is_null_and_lists_claim_nothing(tmp_path):
     columns = {
-        "s": [{"a": 1, "l": [1]}, None, {"a": None, "l": []}],
-        "m": pa.array([[("k", 1)]] * 3, pa.map_("string", "int8")),
+        "m": pa.array([[("k", 9)]] * 3, pa.map_("string", "int8")),
+        "s": [{"l": [[7]], "a": 1}, None, {"l": [], "a": None}],
     }
     assert bounds(footer_claims(footer_of(tmp_path, columns), 0)) == {(0, "s.a"): (2, b"1", b"1")}
+
+
+@pytest.mark.parametrize(
+    ("writer", "orders"),
+    [
+        ("", False),
+        ("fastparquet-python version 2026.9.0 (build 0)", False),
+        ("parquet-mr version 1.7.9 (build x)", False),
+        ("parquet-mr version 1.9.0", False),
+        ("parquet-mr version 1.10.0 (build x)", True),
+        ("parquet-mr", False),
+        ("parquet-cpp version 1.2.0", False),
+        ("parquet-cpp version 1.3.0", True),
+        ("parquet-cpp-arrow version 0.9.0", True),
+        ("DuckDB version v2.0.0", True),
+        ("Polars", True),
+    ],
+)
+def test_bounds_in_byte_order_are_believed_of_writers_that_know_it(writer, orders):
+    assert _orders_bytes(writer) is orders
+
+
+def test_a_nan_is_no_bound():
+    assert _comparable(math.nan) is None  # only parquet-mr writes such bounds
+    assert _comparable(-0.0) == 0.0
 
 
 def test_fastparquets_signed_bounds_are_left_out(tmp_path):

@@ -1,0 +1,103 @@
+"""Comparison of bags and its plan, against counters."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from r2d2.model import FileStamp, Fragment, Harvest
+from r2d2.scan.compare import PAIRS, compare_bucket
+from r2d2.scan.fingerprints import FINGERPRINTS, REPORT
+from r2d2.scan.plan import Buckets, Pair, TableScan, assign_buckets, deal, pair_rows, scan_items
+
+FULL = -1  # all 64 bits set: nothing is above it
+
+# Few values, so that first lanes meet without the second, and rows repeat.
+rows = st.lists(st.tuples(st.integers(-2, 2), st.integers(0, 1)), max_size=12)
+
+
+def fingerprint_table(bags: dict[int, list[tuple[int, int]]]) -> pa.Table:
+    columns = [(table, first, second) for table, bag in bags.items() for first, second in bag]
+    count = len(columns)
+    arrays = {
+        "bucket": np.zeros(count, np.int32),
+        "table": np.array([c[0] for c in columns], np.int32),
+        "column_set": np.zeros(count, np.int32),
+        "first": np.array([c[1] for c in columns], np.int64),
+        "second": np.array([c[2] for c in columns], np.int64),
+        "count": np.ones(count, np.int64),
+        "rows_read": np.zeros(count, np.int64),
+        "bytes_read": np.zeros(count, np.int64),
+    }
+    texts = {name: pa.repeat("", count) for name in ("error", "message", "status")}
+    return pa.table({**{n: pa.array(a) for n, a in arrays.items()}, **texts}, schema=FINGERPRINTS)
+
+
+def pairs_of(*pairs: tuple[int, int], last: int = FULL) -> pa.Table:
+    listed = [{"bucket": 0, "child": c, "parent": p, "column_set": 0, "last": last} for c, p in pairs]
+    return pa.Table.from_pylist(listed, schema=PAIRS)
+
+
+@given(child=rows, parent=rows, last=st.sampled_from([FULL, -2, 0, 1]))
+def test_verdicts_equal_those_of_counters(child: list[tuple[int, int]], parent: list[tuple[int, int]], last: int) -> None:
+    (verdict,) = compare_bucket(fingerprint_table({0: child, 1: parent}), pairs_of((0, 1), last=last)).to_pylist()
+    kept = Counter(row for row in child if row[0] % 2**64 <= last % 2**64)
+    there = Counter(parent)
+    assert verdict["distinct"] == len(kept)
+    assert verdict["missing"] == sum(row not in there for row in kept)
+    assert verdict["excess"] == sum(there[row] < count for row, count in kept.items())
+
+
+def test_reports_pass_through() -> None:
+    report = {
+        "bucket": 0, "table": 3, "column_set": REPORT, "first": 0, "second": 0, "count": 0,
+        "rows_read": 5, "bytes_read": 7, "error": "Changed", "message": "changed", "status": "failed",
+    }  # fmt: skip
+    found = compare_bucket(pa.Table.from_pylist([report], schema=FINGERPRINTS), pairs_of()).to_pylist()
+    assert [(row["child"], row["table"], row["bytes_read"], row["error"]) for row in found] == [(REPORT, 3, 7, "Changed")]
+
+
+@given(
+    links=st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)).filter(lambda p: p[0] != p[1]), min_size=1),
+    sizes=st.lists(st.integers(0, 5000), min_size=31, max_size=31),
+    limit=st.integers(1, 3000),
+)
+def test_tables_of_a_pair_share_their_buckets(links: list[tuple[int, int]], sizes: list[int], limit: int) -> None:
+    pairs = [Pair(child=c, parent=p, column_set=0) for c, p in links]
+    buckets = assign_buckets(pairs, dict(enumerate(sizes)), parallelism=2, bucket_rows=limit)
+    for pair in pairs:
+        assert buckets[pair.child] == buckets[pair.parent]
+    asked = pair_rows(pairs, buckets, {table: 1 << 64 for table in buckets}).to_pylist()
+    for pair in pairs:
+        own = [q["bucket"] for q in asked if (q["child"], q["parent"]) == (pair.child, pair.parent)]
+        first, count = buckets[pair.child].first, buckets[pair.child].count
+        assert sorted(set(own)) == list(range(first, first + count))
+
+
+def test_a_large_component_is_spread() -> None:
+    pairs = [Pair(child=0, parent=1, column_set=0)]
+    assert assign_buckets(pairs, {0: 500, 1: 1500}, parallelism=1, bucket_rows=100)[0] == Buckets(first=0, count=20)
+
+
+@given(costs=st.lists(st.integers(0, 1000)), bins=st.integers(1, 9))
+def test_dealing_loses_nothing_and_balances(costs: list[int], bins: int) -> None:
+    dealt = deal(costs, bins)
+    assert sorted(position for positions in dealt for position in positions) == list(range(len(costs)))
+    assert len(dealt) == min(bins, len(costs))
+    loads = [sum(max(1, costs[position]) for position in positions) for positions in dealt]
+    if loads:
+        assert max(loads) - min(loads) <= max(max(costs), 1)
+
+
+def test_files_become_items_of_bounded_bytes() -> None:
+    sizes = [1, 40 << 20, 40 << 20, 1, 200 << 20, 3]
+    fragments = tuple(
+        Fragment(stamp=FileStamp(uri=f"f{n}", size=size, token=""), data_uri=f"f{n}", rows=1) for n, size in enumerate(sizes)
+    )
+    scan = TableScan(table=0, harvest=Harvest(schema=pa.schema([]), version="", fragments=fragments), column_sets=())
+    items = scan_items(scan, Buckets(first=0, count=1))
+    assert [[file.stamp.uri for file in item.files] for item in items] == [["f0", "f1"], ["f2", "f3"], ["f4"], ["f5"]]
