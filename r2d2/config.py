@@ -96,10 +96,10 @@ class AuditConfig:
         return cls(**{name: value for name, value in options.items() if value is not None})
 
     def public(self) -> dict[str, Any]:
-        """The configuration for `summary.json`: everything but the secret keys."""
+        """The configuration for `summary.json`: everything but secrets (keys, and tokens in a Connect URL)."""
         shown = dataclasses.asdict(self)
         del shown["lane_keys"]
-        return shown
+        return {**shown, "engine": self.engine.split("/;")[0]}
 
 
 def default_memory_bytes() -> int:

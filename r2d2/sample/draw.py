@@ -48,7 +48,7 @@ class Draw:
 
     def pick(self, options: Sequence[str | None]) -> pa.Array:
         """Strings, each option equally likely."""
-        return pa.array([options[i] for i in self.integers(0, len(options))], pa.string())
+        return pa.array([options[int(i)] for i in self.integers(0, len(options))], pa.string())
 
     def cents(self, low: int, high: int, precision: int = 10) -> pa.Array:
         """Amounts with two digits after the point, from low to below high hundredths."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -9,11 +10,11 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from r2d2.errors import UsageError
-from r2d2.sample.tables import Plant, SampleLake, sample_lake
+from r2d2.sample.plan import Plant, SampleLake
+from r2d2.sample.tables import sample_lake
 from r2d2.sample.truth import TruthEdge, TruthTable, TruthUnion, find_edges, find_unions
 
 MARKER = "_r2d2_sample"
@@ -59,15 +60,16 @@ def write_sample(folder: str, *, overwrite: bool = False) -> SampleTruth:
         lake = sample_lake()
         truth = _truth(folder, lake)
         os.makedirs(folder, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix="_unfinished-") as scratch:
+        with tempfile.TemporaryDirectory(
+            prefix="r2d2-sample-"
+        ) as scratch:  # Delta's writer refuses paths with `%`, `[`
             _write_tables(lake, scratch)
             _write_truth(truth, os.path.join(scratch, TRUTH_FOLDER))
-            _remove_files(folder, replaced)
-            _move_in(scratch, folder)
+            _replace(folder, replaced, scratch)
     return truth
 
 
-@contextmanager
+@contextlib.contextmanager
 def _usage_errors(folder: str) -> Iterator[None]:
     try:
         yield
@@ -111,35 +113,21 @@ def _marked_files(folder: str) -> list[str]:
         raise UsageError(f"the file {MARKER} in {folder!r} is damaged: the folder is not replaced") from exc
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise UsageError(f"the file {MARKER} in {folder!r} is damaged: the folder is not replaced")
-    return [MARKER, *names]
+    return names
 
 
 def _all_files(folder: str) -> Iterator[str]:
-    """Paths of everything in a folder but plain folders, relative to it; links are not followed."""
+    """Paths of all files, links and empty folders in a folder, relative to it; links are not followed."""
     for path, folders, files in os.walk(folder, onerror=_raise):
         links = [name for name in folders if os.path.islink(os.path.join(path, name))]
         for name in (*files, *links):
             yield os.path.relpath(os.path.join(path, name), folder)
+        if not files and not folders:
+            yield os.path.relpath(path, folder)
 
 
 def _raise(error: OSError) -> None:
     raise error
-
-
-def _remove_files(folder: str, names: Iterable[str]) -> None:
-    """Remove files of an earlier call, and the folders that this leaves empty; the marker goes last."""
-    present = [name for name in names if name in set(_all_files(folder))]
-    for name in sorted(present, key=lambda name: name == MARKER):
-        os.unlink(os.path.join(folder, name))
-    above = {parent for name in present for parent in _parents(name)}
-    for parent in sorted(above, key=len, reverse=True):
-        if not os.listdir(os.path.join(folder, parent)):
-            os.rmdir(os.path.join(folder, parent))
-
-
-def _parents(name: str) -> Iterator[str]:
-    while name := os.path.dirname(name):
-        yield name
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
@@ -152,15 +140,39 @@ def _write_tables(lake: SampleLake, folder: str) -> None:
         table.layout.write(table.rows, path)
 
 
-def _move_in(scratch: str, folder: str) -> None:
-    """Move everything from the scratch folder into place, after the marker that names it."""
-    with open(os.path.join(folder, MARKER), "x", encoding="utf-8") as file:
-        json.dump(sorted(_all_files(scratch)), file, ensure_ascii=False, indent=0)
-    for name in os.listdir(scratch):
-        target = os.path.join(folder, name)
-        if os.path.lexists(target):
-            os.rmdir(target)
-        shutil.move(os.path.join(scratch, name), target)
+def _replace(folder: str, old: Sequence[str], scratch: str) -> None:
+    """Put the scratch folder's content in the place of the old files; the marker covers both until that is done."""
+    new = [MARKER, *_all_files(scratch)]
+    _write_marker(folder, {*old, *new})
+    _remove_files(folder, [name for name in old if name != MARKER])
+    for name in sorted(os.listdir(scratch)):
+        shutil.move(os.path.join(scratch, name), os.path.join(folder, name))
+    _write_marker(folder, new)
+
+
+def _write_marker(folder: str, names: Iterable[str]) -> None:
+    marker = os.path.join(folder, MARKER)
+    unfinished = marker + ".new"
+    with open(unfinished, "w", encoding="utf-8") as file:
+        json.dump(sorted({*names, os.path.basename(unfinished)}), file, ensure_ascii=False, indent=0)
+    os.replace(unfinished, marker)
+
+
+def _remove_files(folder: str, names: Iterable[str]) -> None:
+    """Remove files, those that are gone already left out, and the folders that this leaves empty."""
+    emptied = set()
+    for name in names:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(folder, name))
+        emptied.update(_folders_above(name))
+    for parent in sorted(emptied, key=len, reverse=True):
+        if os.path.isdir(os.path.join(folder, parent)):
+            os.rmdir(os.path.join(folder, parent))
+
+
+def _folders_above(name: str) -> Iterator[str]:
+    while name := os.path.dirname(name):
+        yield name
 
 
 def _truth(folder: str, lake: SampleLake) -> SampleTruth:

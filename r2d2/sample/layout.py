@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import gzip
 import io
+import itertools
 import json
 import math
 import os
@@ -36,7 +37,7 @@ class Layout(Protocol):
 def slices(rows: pa.Table, count: int) -> list[pa.Table]:
     """The rows cut into so many pieces of about the same size."""
     bounds = [rows.num_rows * i // count for i in range(count + 1)]
-    return [rows.slice(low, high - low) for low, high in zip(bounds, bounds[1:], strict=False)]
+    return [rows.slice(low, high - low) for low, high in itertools.pairwise(bounds)]
 
 
 # --- Parquet ----------------------------------------------------------------------------------------------------------
@@ -72,6 +73,9 @@ class ParquetFile:
                 compression=self.compression,
                 use_deprecated_int96_timestamps=self.int96,
             )
+
+
+DUCKDB, RUST = ParquetFile(writer="duckdb"), ParquetFile(writer="delta-rs")
 
 
 def _write_with_duckdb(rows: pa.Table, path: str) -> None:

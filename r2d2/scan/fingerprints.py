@@ -16,7 +16,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from r2d2.errors import TableFailed, TableFault
+from r2d2.errors import TableFailed, TableFault, TableUnsupported
 from r2d2.model import FileStamp, LeafPath, schema_from_bytes, schema_to_bytes
 from r2d2.scan.duck import KernelLimits, connect
 from r2d2.scan.files import check_unchanged, duckdb_path
@@ -144,6 +144,8 @@ def scan_item(item: ScanItem, hasher: RowHasher, limits: KernelLimits) -> Iterat
         for file in item.files:
             check_unchanged(file.stamp)
             footer = read_footer(file.data_uri)
+            if footer.legacy_calendar:  # seen only here where a log, not the footers, was harvested
+                raise TableUnsupported("a file has dates of Spark's legacy calendar: use --reader engine", error="Reader")
             if file.data_uri == file.stamp.uri:
                 bytes_read += footer.footer_bytes + needed_bytes(footer, item.column_sets)
             yield from _scan_file(item, file, footer, hasher, limits)
