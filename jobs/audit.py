@@ -1,4 +1,4 @@
-"""Audit a lake under spark-submit, with the options of `r2d2 audit`.
+r"""Audit a lake under spark-submit, with the options of `r2d2 audit`.
 
     spark-submit --packages io.delta:delta-spark_4.2_2.13:4.4.0 \\
       --conf spark.sql.extensions=io.delta.sql.DeltaSparkSessionExtension \\

@@ -395,7 +395,9 @@ def encode_bound(value: Any) -> bytes | None:
         return value.encode()
     if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
         return None
-    return (str(int(value)) if isinstance(value, bool) else repr(value) if isinstance(value, float) else str(value)).encode()
+    return (
+        str(int(value)) if isinstance(value, bool) else repr(value) if isinstance(value, float) else str(value)
+    ).encode()
 
 
 def schema_to_bytes(schema: pa.Schema) -> bytes:

@@ -283,9 +283,7 @@ class Run:
         return bool(changed)
 
 
-def plan_candidates(
-    inventory: Inventory, rows_of: Mapping[int, int | None], *, propose_empty: bool
-) -> list[Candidate]:
+def plan_candidates(inventory: Inventory, rows_of: Mapping[int, int | None], *, propose_empty: bool) -> list[Candidate]:
     """Every table as the plan sees it, with the reason where it may not be deleted."""
     shared = shared_tables(inventory)
     candidates = []
@@ -328,5 +326,3 @@ def shared_tables(inventory: Inventory) -> set[int]:
         for table, harvest in inventory.harvests.items()
         if any(uses[fragment.stamp.uri] > 1 for fragment in harvest.fragments)
     }
-
-

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from hypothesis import settings
 
 from r2d2.config import AuditConfig
 from r2d2.errors import EngineError
@@ -30,6 +31,10 @@ ENGINES = ("sail", "spark", "connect")
 LOCAL_MASTER = "local[2]"
 NOT_RUN = "not run: "
 SERVER_START_SECONDS = 120
+# A shared machine makes timings of single examples meaningless.
+settings.register_profile("r2d2", deadline=None)
+settings.load_profile("r2d2")
+
 _not_run: dict[str, set[str]] = defaultdict(set)
 
 

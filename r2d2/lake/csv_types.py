@@ -84,12 +84,8 @@ _ALL = ("integer", "decimal", "double", "boolean", "date", "timestamp", "timesta
 _ANY = ("empty_text", "carriage_return", "null_text")
 _NUMBERS = {"low_scale": "min", "high_scale": "max", "integer_digits": "max"}
 
-NO_VALUES = ColumnForms(
-    values=0,
-    **dict.fromkeys(_ALL, True),
-    **dict.fromkeys(_NUMBERS),
-    **dict.fromkeys(_ANY, False),
-)
+_NO_VALUES: dict[str, Any] = {**dict.fromkeys(_ALL, True), **dict.fromkeys(_NUMBERS), **dict.fromkeys(_ANY, False)}
+NO_VALUES = ColumnForms(values=0, **_NO_VALUES)
 
 
 def column_forms(connection: duckdb.DuckDBPyConnection, path: str, columns: int, rows: int) -> list[ColumnForms]:
@@ -136,12 +132,12 @@ def _both(one: ColumnForms, other: ColumnForms) -> ColumnForms:
         known = [value for value in (getattr(one, name), getattr(other, name)) if value is not None]
         return None if not known else min(known) if pick == "min" else max(known)
 
-    return ColumnForms(
-        values=one.values + other.values,
+    forms: dict[str, Any] = {
         **{name: getattr(one, name) and getattr(other, name) for name in _ALL},
         **{name: getattr(one, name) or getattr(other, name) for name in _ANY},
         **{name: numbers(name, pick) for name, pick in _NUMBERS.items()},
-    )
+    }
+    return ColumnForms(values=one.values + other.values, **forms)
 
 
 def _forms(answer: Sequence[Any]) -> ColumnForms:

@@ -99,7 +99,7 @@ def harvest_row(found: FoundTable, options: TextOptions, text_folder: str) -> di
         harvest = harvest_table(found, options, text_folder)
     except TableFault as fault:
         return {"table": found.table, "status": fault.status, "error": fault.error, "message": str(fault)}
-    except Exception as exc:  # a reader's surprise about one file must not end the audit of all others
+    except Exception as exc:  # noqa: BLE001 - a reader's surprise about one file must not end the audit of all others
         message = f"the table's metadata could not be read ({type(exc).__name__})"
         return {"table": found.table, "status": "failed", "error": type(exc).__name__, "message": message}
     return {"table": found.table, "status": Status.OK.value, **_to_row(harvest)}

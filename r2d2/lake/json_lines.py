@@ -66,8 +66,8 @@ def observe_lines(snapshot: Snapshot, shape: Shape) -> tuple[int, set[str]]:
     Raises:
         TableFailed: If the file is not one JSON object per line, an object repeats a key, a value is not JSON (NaN), a
             string has half a surrogate pair, or no row has a key.
-        TableUnsupported: For numbers beyond 38 digits or the range of doubles, lines longer than 64 MiB, nesting deeper
-            than 32.
+        TableUnsupported: For an array or a pretty-printed object, numbers beyond 38 digits or the range of doubles,
+            lines longer than 64 MiB, nesting deeper than 32.
     """
     rows = 0
     keys: set[str] = set()
@@ -128,7 +128,9 @@ def _batches(snapshot: Snapshot) -> Iterator[list[dict[str, Any]]]:
 def _checked_rows(snapshot: Snapshot) -> Iterator[dict[str, Any]]:
     """Rows with all checks that need the text."""
     decoder = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
-    for number, text in _lines(snapshot):
+    for place, (number, text) in enumerate(_lines(snapshot)):
+        if place == 0 and (text.startswith("[") or text == "{"):
+            raise TableUnsupported("it is one JSON document; only JSON lines are read", error="JsonDocument")
         row = _row(decoder, text, number)
         if "\\u" in text:
             _check_surrogates(row)
@@ -169,9 +171,7 @@ def _row(decoder: json.JSONDecoder, text: str, number: int) -> dict[str, Any]:
 
 def _not_lines(number: int) -> TableFailed:
     return TableFailed(
-        f"line {number} of a JSON file is not one JSON object: only JSON lines are read, no arrays over lines and no "
-        "pretty-printed objects",
-        error="NotJsonLines",
+        f"line {number} of a JSON file is not one JSON object, as JSON lines need it", error="NotJsonLines"
     )
 
 

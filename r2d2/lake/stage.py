@@ -47,11 +47,11 @@ def run_harvest(engine: Engine, store: StageStore, config: AuditConfig, found: S
         else:
             kind = TableUnsupported if row["status"] == Status.UNSUPPORTED.value else TableFailed
             inventory.fail(row["table"], STAGE, kind(row["message"], error=row["error"]))
-    for table, harvest in harvests.items():
+    for number, harvest in harvests.items():
         try:
-            harvests[table] = with_reader(harvest, config.reader)
+            harvests[number] = with_reader(harvest, config.reader)
         except TableFault as fault:
-            inventory.fail(table, STAGE, fault)
+            inventory.fail(number, STAGE, fault)
     inventory.harvests = harvests
     return inventory
 

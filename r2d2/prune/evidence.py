@@ -78,8 +78,7 @@ def fragment_evidence(claim: Claim | None, rows: int | None, kind: TypeClass, *,
     text = _text_range(claim, kind)
     nulls = claim.nulls if claim else None
     if nulls is not None and nulls == rows:
-        null_only = Evidence(has_null=has_witnesses, may_null=True, number=_no_numbers(kind), text=_no_texts(kind))
-        return null_only
+        return Evidence(has_null=has_witnesses, may_null=True, number=_no_numbers(kind), text=_no_texts(kind))
     has_value = nulls is not None and rows is not None and 0 <= nulls < rows
     evidence = Evidence(
         has_value=has_value and has_witnesses,

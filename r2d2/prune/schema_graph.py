@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from r2d2.model import LeafPath, Names, SchemaClass, SchemaGraph, fold_path, is_case_sensitive
 
+
 def build_schema_graph(leaves_of: Mapping[int, Sequence[LeafPath]], *, case_sensitive: bool) -> SchemaGraph:
     """The schema graph of some tables.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from r2d2.errors import TableUnsupported
-from r2d2.model import Fragment, FileStamp, Harvest, Recipe, leaves, spark_name, spark_type
+from r2d2.model import FileStamp, Fragment, Harvest, Recipe, leaves, spark_name, spark_type
 from r2d2.scan.fingerprints import ColumnSet
 from r2d2.scan.job import Comparison, FrameOf, Kernels, compare_tables
 from r2d2.scan.plan import Pair, TableScan, column_order

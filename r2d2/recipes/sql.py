@@ -26,7 +26,9 @@ def quote_text(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def build_recipe(edge: Edge, child: FoundTable, parent: FoundTable, of_child: Harvest, of_parent: Harvest) -> Recipe | None:
+def build_recipe(
+    edge: Edge, child: FoundTable, parent: FoundTable, of_child: Harvest, of_parent: Harvest
+) -> Recipe | None:
     """The recipe that an edge offers, unchecked; None where it offers none that could be proved.
 
     A parent with as many rows as the child contains each exactly as often, so the child is the parent's projection.
@@ -130,5 +132,3 @@ def _is_spark_type(dtype: pa.DataType) -> bool:
     if pa.types.is_null(dtype) or (pa.types.is_timestamp(dtype) and dtype.unit == "ns"):
         return False
     return all(_is_spark_type(dtype.field(index).type) for index in range(dtype.num_fields))
-
-

@@ -41,7 +41,7 @@ def result_tables(
 
 
 def leaf_name(path: LeafPath) -> str:
-    """A leaf path as people and SQL write it: names joined by dots, in backticks where they hold a dot or a backtick."""
+    """A leaf path as SQL writes it: names joined by dots, in backticks where they hold a dot or a backtick."""
     return ".".join("`" + name.replace("`", "``") + "`" if set(name) & {".", "`"} else name for name in path)
 
 

@@ -93,16 +93,17 @@ def _replaceable_files(folder: str, *, overwrite: bool) -> list[str]:
     if not overwrite:
         raise UsageError(f"the folder {folder!r} is not empty; name another one, or overwrite an earlier sample")
     ours = _marked_files(folder)
-    foreign = sorted(set(_all_files(folder)) - set(ours))
+    present = list(_all_files(folder))
+    foreign = sorted(set(present) - ours)
     if foreign:
         raise UsageError(
             f"the folder {folder!r} holds files that the sample did not write, {foreign[0]!r} among them; "
             "move them away, or name another folder"
         )
-    return ours
+    return present
 
 
-def _marked_files(folder: str) -> list[str]:
+def _marked_files(folder: str) -> set[str]:
     marker = os.path.join(folder, MARKER)
     if os.path.islink(marker) or not os.path.isfile(marker):
         raise UsageError(f"the folder {folder!r} was not written by the sample (it has no file {MARKER}): not replaced")
@@ -113,7 +114,7 @@ def _marked_files(folder: str) -> list[str]:
         raise UsageError(f"the file {MARKER} in {folder!r} is damaged: the folder is not replaced") from exc
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise UsageError(f"the file {MARKER} in {folder!r} is damaged: the folder is not replaced")
-    return names
+    return set(names)
 
 
 def _all_files(folder: str) -> Iterator[str]:
@@ -159,15 +160,13 @@ def _write_marker(folder: str, names: Iterable[str]) -> None:
 
 
 def _remove_files(folder: str, names: Iterable[str]) -> None:
-    """Remove files, those that are gone already left out, and the folders that this leaves empty."""
-    emptied = set()
+    """Remove files, and the folders that this leaves empty."""
+    emptied: set[str] = set()
     for name in names:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.join(folder, name))
+        os.unlink(os.path.join(folder, name))
         emptied.update(_folders_above(name))
     for parent in sorted(emptied, key=len, reverse=True):
-        if os.path.isdir(os.path.join(folder, parent)):
-            os.rmdir(os.path.join(folder, parent))
+        os.rmdir(os.path.join(folder, parent))
 
 
 def _folders_above(name: str) -> Iterator[str]:

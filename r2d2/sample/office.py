@@ -14,6 +14,7 @@ from r2d2.sample.reshape import one_changed, renamed, repeated, shuffled, with_c
 
 
 def add_payments(lake: SampleLake) -> None:
+    """Payments, a Delta table with history, and what was taken out of it."""
     payments = company.payments()
     refunds = payments.filter(payments["is_refund"])
     first_quarter = payments.filter(pc.less(payments["paid_on"], pa.scalar(datetime.date(2024, 4, 1))))
@@ -42,6 +43,7 @@ def add_payments(lake: SampleLake) -> None:
 
 
 def add_ledger(lake: SampleLake) -> None:
+    """A ledger that only grows, and what it was at the end of each month."""
     ledger = company.ledger()
     lake.add("finance/ledger", ledger, DeltaTable(commits=6))
     layouts: tuple[tuple[str, Layout], ...] = (
@@ -56,6 +58,7 @@ def add_ledger(lake: SampleLake) -> None:
 
 
 def add_support(lake: SampleLake) -> None:
+    """Tickets, holidays and codes: empty text, dates at midnight, names that differ by case."""
     tickets = company.tickets()
     subject = tickets["subject"]
     blank = pc.if_else(pc.equal(subject, ""), pa.scalar(None, pa.string()), subject)
@@ -82,6 +85,7 @@ def add_support(lake: SampleLake) -> None:
 
 
 def add_sensors(lake: SampleLake) -> None:
+    """Sensor values: NaN, negative zero, and numbers that other types do not hold."""
     readings = company.readings()
     celsius = readings["celsius"]
     unsigned = pc.if_else(pc.equal(celsius, 0.0), pa.scalar(0.0), celsius)
@@ -105,6 +109,7 @@ def add_sensors(lake: SampleLake) -> None:
 
 
 def add_unions(lake: SampleLake) -> None:
+    """Tables that only two others together cover."""
     leads = company.leads()
     web, fairs = leads.slice(0, 700), leads.slice(700)
     mixed = shuffled(pa.concat_tables([web.slice(300), fairs.slice(0, 200)]), 37)
@@ -124,6 +129,7 @@ def add_unions(lake: SampleLake) -> None:
 
 
 def add_partners(lake: SampleLake) -> None:
+    """Vouchers, one copy of them under a hostile name."""
     promotions = company.promotions()
     hostile = 'partners/50%20off <script>alert("x")<script> it\'s.parquet'
     lake.add("partners/promotions", promotions, DeltaTable(commits=3))

@@ -52,7 +52,7 @@ class Plant:
         return VERDICTS[self.kind]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class SampleLake:
     """All tables and plants, in the order in which they are made."""
 

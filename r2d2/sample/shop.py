@@ -12,6 +12,7 @@ from r2d2.sample.reshape import all_null, from_day, one_changed, renamed, repeat
 
 
 def add_sales(lake: SampleLake) -> None:
+    """Orders in every format and cut."""
     orders = company.orders()
     of_2023 = orders.filter(pc.equal(pc.year(orders["ordered_on"]), 2023))
     last_quarter = from_day(orders, "ordered_on", "2024-10-01")
@@ -62,6 +63,7 @@ def add_sales(lake: SampleLake) -> None:
 
 
 def add_customers(lake: SampleLake) -> None:
+    """Customers with nested columns, an evolved Delta table among their copies."""
     customers = company.customers()
     profile = customers.drop_columns(["credit_limit", "signed_up", "loyalty_tier"])
     lake.add("sales/customers", customers, DeltaTable(commits=2, added="loyalty_tier"))
@@ -117,6 +119,7 @@ def _filled_structs(customers: pa.Table) -> pa.Table:
 
 
 def add_products(lake: SampleLake) -> None:
+    """Products: other number types, text for numbers, columns of NULLs."""
     products = company.products()
     wide = {"product_id": pa.decimal128(12, 0), "price": pa.decimal128(18, 4), "rating": pa.float32()}
     lake.add("sales/products.parquet", products, ParquetFile(group_rows=128))
@@ -153,6 +156,7 @@ def add_products(lake: SampleLake) -> None:
 
 
 def add_web(lake: SampleLake) -> None:
+    """Events: instants, partitions, repeated rows."""
     events = company.events()
     clicks = where(events, "event_type", "click")
     lake.add("web/events", events, DeltaTable(partition_by=("event_date",), commits=2))

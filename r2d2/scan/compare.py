@@ -1,10 +1,12 @@
-"""Comparison of bags of fingerprints: which rows of a child are absent from a parent, and which occur too often.
+"""Comparison of bags of fingerprints: which rows of a child a parent lacks, and which it has less often.
 
-Works on one bucket: all fingerprints of some tables whose first lane falls into it. Verdicts of a pair's buckets add up.
+Works on one bucket: all fingerprints of some tables whose first lane falls into it. The verdicts of a
+pair's buckets add up.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -100,7 +102,7 @@ def bags_of(fingerprints: pa.Table) -> dict[tuple[int, int], Bag]:
         (int(table[start]), int(column_set[start])): Bag(
             ids=ids[start:end], first=first[start:end], counts=counts[start:end]
         )
-        for start, end in zip(bounds[:-1], bounds[1:], strict=True)
+        for start, end in itertools.pairwise(bounds)
     }
 
 

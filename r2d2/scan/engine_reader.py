@@ -141,4 +141,3 @@ def _scan(
         connection.register("engine_rows", pa.RecordBatchReader.from_batches(schema, counted()))
         source = arrow_source(connection, "engine_rows", schema, names)
         yield from fingerprint_batches(connection, source, item, hasher)
-

@@ -145,7 +145,9 @@ def scan_item(item: ScanItem, hasher: RowHasher, limits: KernelLimits) -> Iterat
             check_unchanged(file.stamp)
             footer = read_footer(file.data_uri)
             if footer.legacy_calendar:  # seen only here where a log, not the footers, was harvested
-                raise TableUnsupported("a file has dates of Spark's legacy calendar: use --reader engine", error="Reader")
+                raise TableUnsupported(
+                    "a file has dates of Spark's legacy calendar: use --reader engine", error="Reader"
+                )
             if file.data_uri == file.stamp.uri:
                 bytes_read += footer.footer_bytes + needed_bytes(footer, item.column_sets)
             yield from _scan_file(item, file, footer, hasher, limits)

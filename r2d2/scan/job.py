@@ -89,13 +89,9 @@ def compare_tables(
     """
     if not pairs:
         return Comparison(verdicts={})
-    buckets = assign_buckets(
-        pairs, {scan.table: scan.expected_rows for scan in scans}, parallelism=kernels.parallelism
-    )
+    buckets = assign_buckets(pairs, {scan.table: scan.expected_rows for scan in scans}, parallelism=kernels.parallelism)
     frames, refused = _engine_frames(scans, buckets, kernels, engine_frame_of)
-    items = [
-        item for scan in scans if scan.harvest.reader == "files" for item in scan_items(scan, buckets[scan.table])
-    ]
+    items = [item for scan in scans if scan.harvest.reader == "files" for item in scan_items(scan, buckets[scan.table])]
     if items:
         frames.insert(0, _file_frame(spark, items, kernels))
     questions = pair_rows(pairs, buckets, {scan.table: scan.threshold for scan in scans})
@@ -203,4 +199,3 @@ _COUNTS = ("distinct", "missing", "excess")
 def _fault(row: Mapping[str, Any]) -> TableFault:
     kind = TableUnsupported if row["status"] == TableUnsupported.status else TableFailed
     return kind(row["message"], error=row["error"])
-

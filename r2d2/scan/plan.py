@@ -95,9 +95,7 @@ def _components(pairs: Sequence[Pair], tables: Sequence[int]) -> np.ndarray:
     return np.asarray(connected_components(links, directed=False)[1])
 
 
-def pair_rows(
-    pairs: Sequence[Pair], buckets: Mapping[int, Buckets], thresholds: Mapping[int, int]
-) -> pa.Table:
+def pair_rows(pairs: Sequence[Pair], buckets: Mapping[int, Buckets], thresholds: Mapping[int, int]) -> pa.Table:
     """The rows of PAIRS: each pair once per bucket of its tables."""
     rows = [
         {

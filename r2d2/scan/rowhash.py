@@ -97,8 +97,10 @@ class RowHasher:
             index = _field_index(dtype, name)
             sql, dtype = f"struct_extract_at({sql}, {index + 1})", dtype.field(index).type
         return self._both(
-            lambda lane: f"CASE WHEN {sql} IS NULL THEN {self._constant(lane, 'absent')} "
-            f"ELSE {self._constant(lane, 'present')} END"
+            lambda lane: (
+                f"CASE WHEN {sql} IS NULL THEN {self._constant(lane, 'absent')} "
+                f"ELSE {self._constant(lane, 'present')} END"
+            )
         )
 
     def missing(self) -> Digest:
@@ -160,7 +162,7 @@ class RowHasher:
             unscaled = f"CAST({sql} AS HUGEINT)"
         elif precision <= _NARROW_DECIMAL_DIGITS:
             unscaled = f"CAST(round(CAST({sql} AS DOUBLE) * 1e{scale}) AS BIGINT)"
-        # value = unscaled / 10^s; a double holds it exactly only if 5^s divides the unscaled value and the quotient fits.
+        # A double holds unscaled / 10^s exactly only if 5^s divides the unscaled value and the quotient fits.
         odd, kind = (5**scale, "BIGINT" if precision <= _NARROW_DECIMAL_DIGITS else "HUGEINT")
         quotient = f"({unscaled} // CAST({odd} AS {kind}))"
         exact = (

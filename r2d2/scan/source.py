@@ -96,16 +96,15 @@ def leaf_digests(hasher: RowHasher, source: Source, paths: Sequence[LeafPath]) -
 
 def _leaf(hasher: RowHasher, source: Source, path: LeafPath) -> Digest:
     column = source.column(path[0])
-    resolved = column and _resolve(column.type, path)
+    resolved = _resolve(column.type, path) if column else None
     return hasher.missing() if column is None or resolved is None else hasher.leaf(column, resolved)
 
 
 def _presence(hasher: RowHasher, source: Source, path: LeafPath) -> Digest:
     column = source.column(path[0])
-    resolved = column and _resolve(column.type, path)
+    resolved = _resolve(column.type, path) if column else None
     if column is None or resolved is None:
-        column = Column(sql="NULL", duckdb_type=None, type=pa.null())
-        resolved = path[:1]
+        return hasher.presence(Column(sql="NULL", duckdb_type=None, type=pa.null()), path[:1])
     return hasher.presence(column, resolved)
 
 

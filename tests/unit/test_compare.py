@@ -43,7 +43,9 @@ def pairs_of(*pairs: tuple[int, int], last: int = FULL) -> pa.Table:
 
 
 @given(child=rows, parent=rows, last=st.sampled_from([FULL, -2, 0, 1]))
-def test_verdicts_equal_those_of_counters(child: list[tuple[int, int]], parent: list[tuple[int, int]], last: int) -> None:
+def test_verdicts_equal_those_of_counters(
+    child: list[tuple[int, int]], parent: list[tuple[int, int]], last: int
+) -> None:
     (verdict,) = compare_bucket(fingerprint_table({0: child, 1: parent}), pairs_of((0, 1), last=last)).to_pylist()
     kept = Counter(row for row in child if row[0] % 2**64 <= last % 2**64)
     there = Counter(parent)
@@ -58,7 +60,9 @@ def test_reports_pass_through() -> None:
         "rows_read": 5, "bytes_read": 7, "error": "Changed", "message": "changed", "status": "failed",
     }  # fmt: skip
     found = compare_bucket(pa.Table.from_pylist([report], schema=FINGERPRINTS), pairs_of()).to_pylist()
-    assert [(row["child"], row["table"], row["bytes_read"], row["error"]) for row in found] == [(REPORT, 3, 7, "Changed")]
+    assert [(row["child"], row["table"], row["bytes_read"], row["error"]) for row in found] == [
+        (REPORT, 3, 7, "Changed")
+    ]
 
 
 @given(
@@ -71,7 +75,7 @@ def test_tables_of_a_pair_share_their_buckets(links: list[tuple[int, int]], size
     buckets = assign_buckets(pairs, dict(enumerate(sizes)), parallelism=2, bucket_rows=limit)
     for pair in pairs:
         assert buckets[pair.child] == buckets[pair.parent]
-    asked = pair_rows(pairs, buckets, {table: 1 << 64 for table in buckets}).to_pylist()
+    asked = pair_rows(pairs, buckets, dict.fromkeys(buckets, 1 << 64)).to_pylist()
     for pair in pairs:
         own = [q["bucket"] for q in asked if (q["child"], q["parent"]) == (pair.child, pair.parent)]
         first, count = buckets[pair.child].first, buckets[pair.child].count
@@ -90,13 +94,14 @@ def test_dealing_loses_nothing_and_balances(costs: list[int], bins: int) -> None
     assert len(dealt) == min(bins, len(costs))
     loads = [sum(max(1, costs[position]) for position in positions) for positions in dealt]
     if loads:
-        assert max(loads) - min(loads) <= max(max(costs), 1)
+        assert max(loads) - min(loads) <= max(*costs, 1)
 
 
 def test_files_become_items_of_bounded_bytes() -> None:
     sizes = [1, 40 << 20, 40 << 20, 1, 200 << 20, 3]
     fragments = tuple(
-        Fragment(stamp=FileStamp(uri=f"f{n}", size=size, token=""), data_uri=f"f{n}", rows=1) for n, size in enumerate(sizes)
+        Fragment(stamp=FileStamp(uri=f"f{n}", size=size, token=""), data_uri=f"f{n}", rows=1)
+        for n, size in enumerate(sizes)
     )
     scan = TableScan(table=0, harvest=Harvest(schema=pa.schema([]), version="", fragments=fragments), column_sets=())
     items = scan_items(scan, Buckets(first=0, count=1))
