@@ -52,17 +52,16 @@ def write_sample(folder: str, *, overwrite: bool = False) -> SampleTruth:
         overwrite: Replace a lake that an earlier call wrote there.
 
     Raises:
-        UsageError: If the folder is not empty, and is not an unchanged list of files from an earlier call or is not to
-            be overwritten; or if it cannot be written.
+        UsageError: If the folder is not empty and not to be overwritten, or holds anything that an earlier call did not
+            write (nothing is removed then), or cannot be written.
     """
     with _usage_errors(folder):
         replaced = _replaceable_files(folder, overwrite=overwrite)
+        os.makedirs(folder, exist_ok=True)
         lake = sample_lake()
         truth = _truth(folder, lake)
-        os.makedirs(folder, exist_ok=True)
-        with tempfile.TemporaryDirectory(
-            prefix="r2d2-sample-"
-        ) as scratch:  # Delta's writer refuses paths with `%`, `[`
+        # Delta's writer fails below folders with `%`, `[` or a backslash in their names, so it never sees this one.
+        with tempfile.TemporaryDirectory(prefix="r2d2-sample-") as scratch:
             _write_tables(lake, scratch)
             _write_truth(truth, os.path.join(scratch, TRUTH_FOLDER))
             _replace(folder, replaced, scratch)

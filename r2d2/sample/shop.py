@@ -138,7 +138,8 @@ def add_products(lake: SampleLake) -> None:
         DUCKDB,
         filtered=("sales/products.parquet", "exports/products.tsv"),
     )
-    lake.add("exports/on_sale.csv", on_sale, CsvFile(), equal="marketing/on_sale.parquet")
+    untyped = all_null(on_sale, "discontinued_on", pa.string())
+    lake.add("exports/on_sale.csv", untyped, CsvFile(), equal="marketing/on_sale.parquet")
     lake.add(
         "exports/products_as_text.parquet",
         with_types(products, {"product_id": pa.string()}),

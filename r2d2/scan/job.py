@@ -14,8 +14,8 @@ from r2d2.errors import TableFailed, TableFault, TableUnsupported
 from r2d2.model import spark_ddl
 from r2d2.scan.compare import PAIRS, VERDICTS, compare_bucket
 from r2d2.scan.duck import KernelLimits
-from r2d2.scan.fingerprints import FINGERPRINTS, REPORT, ScanItem, scan_item
-from r2d2.scan.plan import Buckets, Pair, TableScan, assign_buckets, balanced, pair_rows, scan_items
+from r2d2.scan.fingerprints import FINGERPRINTS, REPORT, ScanItem, scan_items
+from r2d2.scan.plan import Buckets, Pair, TableScan, assign_buckets, balanced, items_of, pair_rows
 from r2d2.scan.rowhash import RowHasher
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def compare_tables(
         return Comparison(verdicts={})
     buckets = assign_buckets(pairs, {scan.table: scan.expected_rows for scan in scans}, parallelism=kernels.parallelism)
     frames, refused = _engine_frames(scans, buckets, kernels, engine_frame_of)
-    items = [item for scan in scans if scan.harvest.reader == "files" for item in scan_items(scan, buckets[scan.table])]
+    items = [item for scan in scans if scan.harvest.reader == "files" for item in items_of(scan, buckets[scan.table])]
     if items:
         frames.insert(0, _file_frame(spark, items, kernels))
     questions = pair_rows(pairs, buckets, {scan.table: scan.threshold for scan in scans})
@@ -124,9 +124,8 @@ def _item_scanner(kernels: Kernels) -> Callable[[Iterator[pa.RecordBatch]], Iter
 
     def scan(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            for texts in batch.column(0).to_pylist():
-                for text in texts:
-                    yield from scan_item(ScanItem.from_json(text), hasher, limits)
+            texts = [text for texts in batch.column(0).to_pylist() for text in texts]
+            yield from scan_items(map(ScanItem.from_json, texts), hasher, limits)
 
     return scan
 

@@ -115,7 +115,7 @@ def _signed(word: int) -> int:
     return word - (1 << 64) if word >= 1 << 63 else word
 
 
-def scan_items(scan: TableScan, buckets: Buckets) -> list[ScanItem]:
+def items_of(scan: TableScan, buckets: Buckets) -> list[ScanItem]:
     """The work items of a table: its files in portions of about ITEM_BYTES."""
     partition_columns = {name for fragment in scan.harvest.fragments for name in fragment.partition}
     partition_schema = pa.schema([f for f in scan.harvest.schema if f.name in partition_columns])

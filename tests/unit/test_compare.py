@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from r2d2.model import FileStamp, Fragment, Harvest
 from r2d2.scan.compare import PAIRS, compare_bucket
 from r2d2.scan.fingerprints import FINGERPRINTS, REPORT
-from r2d2.scan.plan import Buckets, Pair, TableScan, assign_buckets, deal, pair_rows, scan_items
+from r2d2.scan.plan import Buckets, Pair, TableScan, assign_buckets, deal, items_of, pair_rows
 
 FULL = -1  # all 64 bits set: nothing is above it
 
@@ -104,5 +104,5 @@ def test_files_become_items_of_bounded_bytes() -> None:
         for n, size in enumerate(sizes)
     )
     scan = TableScan(table=0, harvest=Harvest(schema=pa.schema([]), version="", fragments=fragments), column_sets=())
-    items = scan_items(scan, Buckets(first=0, count=1))
+    items = items_of(scan, Buckets(first=0, count=1))
     assert [[file.stamp.uri for file in item.files] for item in items] == [["f0", "f1"], ["f2", "f3"], ["f4"], ["f5"]]

@@ -23,7 +23,7 @@ from r2d2.errors import EngineError
 from r2d2.model import FileStamp, leaves
 from r2d2.scan.duck import KernelLimits, quote_text
 from r2d2.scan.files import stamp
-from r2d2.scan.fingerprints import REPORT, ColumnSet, ScanFile, ScanItem, row_sql, scan_item
+from r2d2.scan.fingerprints import REPORT, ColumnSet, ScanFile, ScanItem, row_sql, scan_items
 from r2d2.scan.footer import read_footer
 from r2d2.scan.rowhash import HASH_VERSION, RowHasher
 from r2d2.scan.source import parquet_source
@@ -41,7 +41,7 @@ def fingerprints(path: Path, hasher: RowHasher = HASHER) -> dict[Fingerprint, in
         partition_schema=pa.schema([]),
         column_sets=(ColumnSet(id=0, paths=paths),),
     )
-    rows = pa.Table.from_batches(list(scan_item(item, hasher, KernelLimits()))).to_pylist()
+    rows = pa.Table.from_batches(list(scan_items([item], hasher, KernelLimits()))).to_pylist()
     report = rows.pop()
     assert (report["column_set"], report["error"]) == (REPORT, ""), report
     return {(row["first"], row["second"]): row["count"] for row in rows}
@@ -351,7 +351,7 @@ def test_another_duckdb_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.setattr(rowhash, "DUCKDB_VERSION", "1.0.0")
     item = ScanItem(table=0, files=(), partition_schema=pa.schema([]), column_sets=())
     with pytest.raises(EngineError, match=r"this worker has duckdb .* need duckdb 1\.0\.0"):
-        list(scan_item(item, HASHER, KernelLimits()))
+        list(scan_items([item], HASHER, KernelLimits()))
 
 
 def test_a_changed_file_is_reported(tmp_path: Path) -> None:
@@ -363,5 +363,5 @@ def test_a_changed_file_is_reported(tmp_path: Path) -> None:
         partition_schema=pa.schema([]),
         column_sets=(ColumnSet(id=0, paths=(("a",),)),),
     )
-    (report,) = pa.Table.from_batches(list(scan_item(item, HASHER, KernelLimits()))).to_pylist()
+    (report,) = pa.Table.from_batches(list(scan_items([item], HASHER, KernelLimits()))).to_pylist()
     assert (report["table"], report["error"], report["message"]) == (7, "Changed", "changed during the audit")

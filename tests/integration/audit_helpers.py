@@ -1,0 +1,82 @@
+"""What the tests of whole audits share: running one, reading what it found, and Spark in a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from r2d2.config import AuditConfig
+from r2d2.pipeline import audit
+from r2d2.store.results import read_results
+
+Rows = list[dict[str, Any]]
+EdgeKey = tuple[str, str, str, bool, bool, int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """What an audit wrote, its tables as lists of rows."""
+
+    tables: Rows
+    edges: Rows
+    proposals: Rows
+    failures: Rows
+    summary: dict[str, Any]
+
+    @classmethod
+    def read(cls, out: str | Path) -> Results:
+        """The results in a folder."""
+        tables, summary = read_results(str(out))
+        rows = {name: tables[name].to_pylist() for name in ("tables", "edges", "proposals", "failures")}
+        return cls(summary=summary, **rows)
+
+    @property
+    def edge_keys(self) -> set[EdgeKey]:
+        """Child, parent, relation, bag, set and the two row counts of each edge."""
+        names = ("child", "parent", "relation", "bag", "set", "child_rows", "parent_rows")
+        return {tuple(edge[name] for name in names) for edge in self.edges}  # type: ignore[misc]
+
+    def status(self, table: str) -> str:
+        """A table's status."""
+        (found,) = [row["status"] for row in self.tables if row["table"] == table]
+        return str(found)
+
+    def not_ok(self) -> dict[str, tuple[str, str]]:
+        """Status and reason of each table that could not be judged."""
+        return {row["table"]: (row["status"], row["reason"]) for row in self.tables if row["status"] != "ok"}
+
+
+def run_audit(lake: str | Path, out: str | Path, *, spark: Any = None, **options: Any) -> Results:
+    """Audit a lake, on a running session if one is given, and read the results."""
+    audit(AuditConfig(lake=str(lake), out=str(out), **options), spark=spark)
+    return Results.read(out)
+
+
+@contextlib.contextmanager
+def own_process() -> Iterator[Callable[..., Any]]:
+    """Yields `run(function, *args)`, which calls an importable function in one other process.
+
+    A process holds one classic Spark session at most, and one kind of session functions of pyspark, so a test that
+    needs a classic session of its own beside the running engine starts it there.
+    """
+    with ProcessPoolExecutor(
+        1, mp_context=multiprocessing.get_context("spawn"), initializer=_forget_connect_mode
+    ) as pool:
+        yield lambda function, *args: pool.submit(function, *args).result()
+
+
+def _forget_connect_mode() -> None:
+    os.environ.pop("SPARK_CONNECT_MODE_ENABLED", None)
+
+
+def classic_engine() -> Any:
+    """A classic Spark engine with Delta, to be stopped by the caller; for functions that run in their own process."""
+    from r2d2.session import open_engine
+
+    return open_engine(AuditConfig(lake="unused", out="unused", engine="spark", master="local[2]"))
