@@ -57,6 +57,13 @@ class TableFailed(TableFault):
     status = "failed"
 
 
+class NotOneTable(TableFailed):
+    """Files of a folder have columns that its widest file lacks: each of them is a table of its own."""
+
+    def __init__(self) -> None:
+        super().__init__("a file has columns that the folder's widest file lacks", error="NotOneTable")
+
+
 class TableChanged(TableFailed):
     """A file of the table is not the one that was pinned when the audit began."""
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from r2d2.config import AuditConfig
 from r2d2.errors import TableChanged, UsageError
-from r2d2.lake.discovery import discover, listing_token
+from r2d2.lake.discovery import discover, listing_token, split_into_files
 from r2d2.lake.inventory import Inventory
 from r2d2.lake.stage import run_harvest
 from r2d2.minhash.stage import run_minhash
@@ -198,7 +198,7 @@ class Run:
                 edges = [e for e in edges if inventory.is_active(e.child) and inventory.is_active(e.parent)]
                 plan, _ = self._plan(inventory, edges, rows_of, kernels)
         counts = {
-            "tables": len(found),
+            "tables": len(inventory.found),
             "schema_pairs": graph.pairs,
             "minmax_pairs": len(candidates),
             "minhash_pairs": len(surviving),
@@ -245,11 +245,11 @@ class Run:
     ) -> tuple[Plan, int]:
         """Solve, run the recipes of the solution, and solve again without those that failed, until none does."""
         recipes = build_recipes(edges, inventory)
-        candidates = plan_candidates(inventory, rows_of, propose_empty=self.config.propose_empty)
         confirmed: set[Recipe] = set()
         bytes_read = 0
         while True:
-            plan = self._solve(candidates, recipes)
+            keep = keep_reasons(inventory, edges, recipes, rows_of, propose_empty=self.config.propose_empty)
+            plan = self._solve(plan_candidates(inventory, rows_of, keep), recipes)
             chosen = [d.recipe for d in plan.decisions if d.recipe is not None and d.recipe not in confirmed]
             if not chosen:
                 return plan, bytes_read
@@ -271,7 +271,9 @@ class Run:
 
     def _fail_changed(self, inventory: Inventory) -> bool:
         """List the lake again; tables whose files are not the pinned ones fail. Delta tables are pinned by version."""
-        now = {t.id: listing_token(t) for t in discover(self.lake, files_as_tables=self.config.files_as_tables).tables}
+        listed = discover(self.lake, files_as_tables=self.config.files_as_tables).tables
+        files = [file for table in listed for file in split_into_files(table)]
+        now = {table.id: listing_token(table) for table in (*files, *listed)}
         changed = [
             table
             for table, _ in list(inventory.active())
@@ -283,39 +285,50 @@ class Run:
         return bool(changed)
 
 
-def plan_candidates(inventory: Inventory, rows_of: Mapping[int, int | None], *, propose_empty: bool) -> list[Candidate]:
-    """Every table as the plan sees it, with the reason where it may not be deleted."""
-    shared = shared_tables(inventory)
-    candidates = []
-    for found in inventory.found:
-        reason = _keep_reason(inventory, found.table, rows_of, shared, propose_empty=propose_empty)
-        harvest = inventory.harvests.get(found.table)
-        candidates.append(
-            Candidate(
-                table=found.table,
-                id=found.id,
-                bytes=stored_bytes(inventory, found.table),
-                history_bytes=harvest.history_bytes if harvest else 0,
-                rows=rows_of.get(found.table) or 0,
-                columns=len(harvest.schema) if harvest else 0,
-                may_delete=reason is None,
-                keep_reason=reason or "",
-            )
+def plan_candidates(
+    inventory: Inventory, rows_of: Mapping[int, int | None], keep: Mapping[int, str]
+) -> list[Candidate]:
+    """Every table as the plan sees it; those with a reason to keep may not be deleted."""
+    return [
+        Candidate(
+            table=found.table,
+            id=found.id,
+            bytes=stored_bytes(inventory, found.table),
+            history_bytes=inventory.harvests[found.table].history_bytes if found.table in inventory.harvests else 0,
+            rows=rows_of.get(found.table) or 0,
+            columns=len(inventory.harvests[found.table].schema) if found.table in inventory.harvests else 0,
+            may_delete=found.table not in keep,
+            keep_reason=keep.get(found.table, ""),
         )
-    return candidates
+        for found in inventory.found
+    ]
 
 
-def _keep_reason(
-    inventory: Inventory, table: int, rows_of: Mapping[int, int | None], shared: set[int], *, propose_empty: bool
-) -> str | None:
-    failure = inventory.failures.get(table)
-    if failure is not None:
-        return f"it could not be judged ({failure.message})"
-    if table in shared:
-        return "another table of the lake reads its files"
-    if rows_of.get(table) == 0 and not propose_empty:
-        return "it has no rows, and empty tables are proposed on request only"
-    return no_recipe_reason(inventory.found[table], inventory.harvests[table])
+def keep_reasons(
+    inventory: Inventory,
+    edges: Sequence[Edge],
+    recipes: Sequence[Recipe],
+    rows_of: Mapping[int, int | None],
+    *,
+    propose_empty: bool,
+) -> dict[int, str]:
+    """Why some tables may not be deleted, whatever it would save."""
+    reasons = {table: f"it could not be judged ({f.message})" for table, f in inventory.failures.items()}
+    for table in shared_tables(inventory):
+        reasons.setdefault(table, "another table of the lake reads its files")
+    for table, harvest in inventory.active():
+        if rows_of.get(table) == 0 and not propose_empty:
+            reasons.setdefault(table, "it has no rows, and empty tables are proposed on request only")
+        no_recipe = no_recipe_reason(inventory.found[table], harvest)
+        if no_recipe is not None:
+            reasons.setdefault(table, no_recipe)
+    rebuildable = {recipe.child for recipe in recipes}
+    for edge in edges:
+        if edge.child not in rebuildable:
+            parent = inventory.found[edge.parent].id
+            how = "no query that was run gives it back" if edge.bag else "it repeats rows that are there less often"
+            reasons.setdefault(edge.child, f"contained in `{parent}`, but {how}")
+    return reasons
 
 
 def shared_tables(inventory: Inventory) -> set[int]:

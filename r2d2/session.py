@@ -11,6 +11,7 @@ import ipaddress
 import logging
 import os
 import platform
+import re
 import shutil
 import socket
 import sys
@@ -114,6 +115,25 @@ def open_engine(config: AuditConfig, spark: SparkSession | None = None) -> Engin
             engine = _open_connect(config.engine, cleanup)
     log.info("engine %s with %d tasks at once", engine.name, engine.parallelism)
     return engine
+
+
+@contextmanager
+def engine_errors() -> Iterator[None]:
+    """Turn the failure of a job into an EngineError that quotes nothing but R2D2's own words.
+
+    Raises:
+        EngineError: Instead of what pyspark raises, whose text may hold values of rows.
+    """
+    from pyspark.errors import PySparkException
+
+    try:
+        yield
+    except PySparkException as exc:
+        own = re.search(r"\bEngineError: ([^\n]+)", str(exc))
+        words = (
+            f"a job of the audit failed ({type(exc).__name__}); set {ENGINE_LOG} to a file path to see the engine's log"
+        )
+        raise EngineError(own.group(1) if own else words) from None
 
 
 def cpu_count() -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import duckdb
 import pyarrow as pa
 
-from r2d2.errors import TableFailed, TableUnsupported
+from r2d2.errors import NotOneTable, TableFailed, TableUnsupported
 from r2d2.lake.csv_records import Layout, find_records, write_fields
 from r2d2.lake.csv_types import NULL_TEXT, ColumnForms, column_forms, duckdb_type, merged
 from r2d2.lake.text_files import Snapshot, take_snapshot, write_parquet
@@ -149,7 +149,7 @@ def _column_type(files: Sequence[CsvFile], positions: Sequence[dict[str, int]], 
 def _positions(file: CsvFile, widest: CsvFile) -> dict[str, int]:
     """Columns of a file by folded name."""
     if not {fold(name) for name in file.names} <= {fold(name) for name in widest.names}:
-        raise TableFailed("a file has columns that the table's widest file lacks", error="Columns")
+        raise NotOneTable
     return {fold(name): index for index, name in enumerate(file.names)}
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -120,7 +120,7 @@ def discover(lake: str, *, files_as_tables: bool = False) -> Discovery:
     """List a lake and name its tables.
 
     A folder that is one table fails as a whole where its files may not be all it holds: a pipe among them, a
-    sub-folder that cannot be listed, a name that is not UTF-8, two formats. Pipes, sockets, devices and folders that
+    sub-folder that cannot be listed, a name that is not UTF-8. Pipes, sockets, devices and folders that
     are named like data files are failed tables of their own as well. A table in the lake's own folder has the id `.`.
 
     Args:
@@ -139,7 +139,7 @@ def discover(lake: str, *, files_as_tables: bool = False) -> Discovery:
     while pending:
         path = pending.pop()
         folder = listing.folders[path]
-        is_table = path != "" and pure[path] and not files_as_tables
+        is_table = path != "" and pure[path] and not files_as_tables and len(_formats(listing.folders, path)) < 2
         below = _subtree(listing.folders, path) if is_table else [path]
         other_files += sum(listing.folders[sub].other_files for sub in below)
         links += sum(listing.folders[sub].links for sub in below)
@@ -151,7 +151,15 @@ def discover(lake: str, *, files_as_tables: bool = False) -> Discovery:
         tables += _folder_table(listing, path, members) if is_table else _file_tables(listing, path)
         if not is_table:
             pending += folder.subfolders
-    return Discovery(tables=_numbered(tables), other_files=other_files, links=links)
+    return Discovery(tables=numbered(tables), other_files=other_files, links=links)
+
+
+def split_into_files(folder: FoundTable) -> list[FoundTable]:
+    """The files of a folder that turned out not to be one table, each as a table; their positions are still open."""
+    return [
+        replace(folder, id=f"{folder.id}/{file.uri[len(folder.uri) + 1 :]}", uri=file.uri, files=(file,))
+        for file in folder.files
+    ]
 
 
 def listing_token(found: FoundTable) -> str:
@@ -293,6 +301,10 @@ def _subtree(folders: dict[str, _Folder], path: str) -> list[str]:
     return found
 
 
+def _formats(folders: dict[str, _Folder], path: str) -> set[Format | None]:
+    return {data_format(file.uri) for sub in _subtree(folders, path) for file in folders[sub].files}
+
+
 def _log_table(listing: _Listing, path: str) -> FoundTable:
     folder = listing.folders[path]
     if folder.is_delta:
@@ -320,11 +332,10 @@ def _folder_table(listing: _Listing, path: str, members: list[_Folder]) -> Itera
     if not files and not unlisted:
         return
     doubts = [doubt for member in members for doubt in member.doubts]
-    formats = sorted({data_format(file.uri) or Format.UNKNOWN for file in files})
+    kind = next((data_format(file.uri) for file in files), None) or Format.UNKNOWN
     odd = [f"holds {_shown(child[1:])}, which is {kind}" for member in members for child, kind in member.odd.items()]
-    mixed = [f"holds files of several formats: {', '.join(formats)}"] if len(formats) > 1 else []
-    fault = next(iter(unlisted + doubts + odd + mixed), None)
-    yield _table(listing, path, formats[0] if len(formats) == 1 else Format.UNKNOWN, files, fault=fault)
+    fault = next(iter(unlisted + doubts + odd), None)
+    yield _table(listing, path, kind, files, fault=fault)
 
 
 def _table(
@@ -348,7 +359,7 @@ def _table(
     )
 
 
-def _numbered(tables: list[FoundTable]) -> tuple[FoundTable, ...]:
+def numbered(tables: Sequence[FoundTable]) -> tuple[FoundTable, ...]:
     """Tables sorted by id; where escaping or an object store gave one id twice, the later ones get a number."""
     used: set[str] = set()
     unique = []

@@ -10,7 +10,7 @@ from decimal import Decimal
 
 import pyarrow as pa
 
-from r2d2.errors import TableFailed, TableUnsupported
+from r2d2.errors import NotOneTable, TableFailed, TableUnsupported
 from r2d2.lake.discovery import listing_token
 from r2d2.lake.partitions import infer_partition_types, partition_scalar, partition_values
 from r2d2.model import (
@@ -96,6 +96,7 @@ def _merged_schema(schemas: Sequence[pa.Schema]) -> tuple[pa.Schema, list[str]]:
     widened: dict[str, None] = {}
     for schema in dict.fromkeys(schemas):
         _check_names(schema, types)
+    for schema in dict.fromkeys(schemas):
         for column in schema:
             before = types[column.name]
             after = _common_type(before, column.type)
@@ -116,7 +117,7 @@ def _check_names(schema: pa.Schema, types: dict[str, pa.DataType]) -> None:
         other = next((known for known in types if fold(known) == fold(name)), None)
         if other is not None:
             raise TableFailed(f"files disagree on the case of column {name!r} and {other!r}", error="SchemaClash")
-        raise TableFailed(f"column {name!r} of a file is not in the file with the most columns", error="SchemaClash")
+        raise NotOneTable
 
 
 def _common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:

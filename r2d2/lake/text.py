@@ -13,7 +13,7 @@ from itertools import chain
 
 import pyarrow as pa
 
-from r2d2.errors import TableFailed
+from r2d2.errors import NotOneTable, TableFailed
 from r2d2.lake.csv import CsvTable, csv_view_options, read_csv_table, write_csv_copy
 from r2d2.lake.discovery import listing_token
 from r2d2.lake.json_lines import (
@@ -124,7 +124,7 @@ def _convert_json(found: FoundTable, copies: Sequence[str], scratch: str) -> _Co
 def _check_widest(keys: Sequence[set[str]]) -> None:
     widest = max(keys, key=len)
     if not all(one <= widest for one in keys):
-        raise TableFailed("a file has columns that the table's widest file lacks", error="Columns")
+        raise NotOneTable
 
 
 def _copy_claims(uri: str, fragment: int, rows: int) -> list[Claim]:

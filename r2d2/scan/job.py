@@ -9,6 +9,7 @@ from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+from pyspark.errors import PySparkException
 
 from r2d2.errors import TableFailed, TableFault, TableUnsupported
 from r2d2.model import spark_ddl
@@ -17,6 +18,7 @@ from r2d2.scan.duck import KernelLimits
 from r2d2.scan.fingerprints import FINGERPRINTS, REPORT, ScanItem, scan_items
 from r2d2.scan.plan import Buckets, Pair, TableScan, assign_buckets, balanced, items_of, pair_rows
 from r2d2.scan.rowhash import RowHasher
+from r2d2.session import engine_errors
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -90,27 +92,57 @@ def compare_tables(
     if not pairs:
         return Comparison(verdicts={})
     buckets = assign_buckets(pairs, {scan.table: scan.expected_rows for scan in scans}, parallelism=kernels.parallelism)
-    frames, refused = _engine_frames(scans, buckets, kernels, engine_frame_of)
+    faults: dict[int, TableFault] = {}
+    frames = _engine_frames(scans, buckets, kernels, engine_frame_of, faults)
     items = [item for scan in scans if scan.harvest.reader == "files" for item in items_of(scan, buckets[scan.table])]
-    if items:
-        frames.insert(0, _file_frame(spark, items, kernels))
+    files = [_file_frame(spark, items, kernels)] if items else []
     questions = pair_rows(pairs, buckets, {scan.table: scan.threshold for scan in scans})
-    rows = _compare(spark, frames, questions).toArrow() if frames else VERDICTS.empty_table()
-    return _outcome(rows, scans, pairs, refused)
+    with engine_errors():
+        try:
+            rows = _run(spark, [*files, *frames.values()], questions)
+        except PySparkException:
+            if not frames:
+                raise
+            faults |= _unreadable_frames(frames)
+            readable = [frame for table, frame in frames.items() if table not in faults]
+            rows = _run(spark, [*files, *readable], questions)
+    return _outcome(rows, scans, pairs, faults)
 
 
 def _engine_frames(
-    scans: Sequence[TableScan], buckets: Mapping[int, Buckets], kernels: Kernels, engine_frame_of: FrameOf
-) -> tuple[list[DataFrame], dict[int, TableFault]]:
-    frames: list[DataFrame] = []
-    refused: dict[int, TableFault] = {}
+    scans: Sequence[TableScan],
+    buckets: Mapping[int, Buckets],
+    kernels: Kernels,
+    engine_frame_of: FrameOf,
+    faults: dict[int, TableFault],
+) -> dict[int, DataFrame]:
+    """Fingerprints of the tables that the engine reads; what it refuses at once is added to `faults`."""
+    frames: dict[int, DataFrame] = {}
     for scan in scans:
         if scan.harvest.reader == "engine":
             try:
-                frames.append(_scanned(engine_frame_of(scan.table), scan, buckets[scan.table], kernels))
+                frames[scan.table] = _scanned(engine_frame_of(scan.table), scan, buckets[scan.table], kernels)
             except TableFault as fault:
-                refused[scan.table] = fault
-    return frames, refused
+                faults[scan.table] = fault
+            except PySparkException as exc:
+                faults[scan.table] = _engine_fault(exc)
+    return frames
+
+
+def _unreadable_frames(frames: Mapping[int, DataFrame]) -> dict[int, TableFault]:
+    """After a job has failed: which of the tables that the engine reads it cannot read, each tried alone."""
+    faults: dict[int, TableFault] = {}
+    for table, frame in frames.items():
+        try:
+            frame.groupBy("table").count().toArrow()
+        except PySparkException as exc:
+            faults[table] = _engine_fault(exc)
+    return faults
+
+
+def _engine_fault(exc: PySparkException) -> TableFailed:
+    """The engine's own words are dropped, since they may quote values."""
+    return TableFailed(f"the engine's reader could not read it ({type(exc).__name__})", error="EngineReader")
 
 
 def _file_frame(spark: SparkSession, items: Sequence[ScanItem], kernels: Kernels) -> DataFrame:
@@ -146,7 +178,10 @@ def _scanned(frame: DataFrame, scan: TableScan, buckets: Buckets, kernels: Kerne
     return frame.mapInArrow(kernel, spark_ddl(FINGERPRINTS))
 
 
-def _compare(spark: SparkSession, frames: Sequence[DataFrame], questions: pa.Table) -> DataFrame:
+def _run(spark: SparkSession, frames: Sequence[DataFrame], questions: pa.Table) -> pa.Table:
+    """Verdicts and reports, in one job."""
+    if not frames:
+        return VERDICTS.empty_table()
     fingerprints = reduce(lambda frame, other: frame.unionAll(other), frames)
     asked = spark.createDataFrame(questions)
 
@@ -154,14 +189,14 @@ def _compare(spark: SparkSession, frames: Sequence[DataFrame], questions: pa.Tab
         return compare_bucket(rows.cast(FINGERPRINTS), pairs.cast(PAIRS))
 
     grouped = fingerprints.groupBy("bucket").cogroup(asked.groupBy("bucket"))
-    return grouped.applyInArrow(compare, spark_ddl(VERDICTS))
+    return grouped.applyInArrow(compare, spark_ddl(VERDICTS)).toArrow()
 
 
 def _outcome(
-    rows: pa.Table, scans: Sequence[TableScan], pairs: Sequence[Pair], refused: Mapping[int, TableFault]
+    rows: pa.Table, scans: Sequence[TableScan], pairs: Sequence[Pair], found_faults: Mapping[int, TableFault]
 ) -> Comparison:
     sums: dict[Pair, list[int]] = {pair: [0, 0, 0] for pair in pairs}
-    faults = dict(refused)
+    faults = dict(found_faults)
     rows_read: dict[int, int] = defaultdict(int)
     bytes_read = 0
     for row in rows.to_pylist():

@@ -319,7 +319,7 @@ def test_types_hold_over_all_files_and_missing_columns_are_null() -> None:
     table = read([b"a,b\n1,x\n", b"B,c,A\ny,1.5,2\n", b"a\n07\n"])
     assert table.schema == pa.schema([("B", pa.string()), ("c", pa.decimal128(2, 1)), ("A", pa.string())])
     assert rows(table) == [("x", None, "1"), ("y", Decimal("1.5"), "2"), (None, None, "07")]
-    with pytest.raises(TableFailed, match="widest file lacks"):
+    with pytest.raises(TableFailed, match="folder's widest file lacks"):
         read([b"a,b\n", b"a,c\n"])
 
 

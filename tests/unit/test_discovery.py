@@ -107,13 +107,11 @@ def test_formats_that_are_not_read_are_unsupported_by_name(tmp_path):
     }
 
 
-def test_two_formats_in_one_folder_fail_it(tmp_path):
+def test_files_of_two_formats_in_one_folder_are_tables_of_their_own(tmp_path):
     found = discover(
         str(build(tmp_path, "m/a.csv", "m/k=1/b.parquet", "same/a.json", "same/b.jsonl", "same/c.ndjson.zst"))
     )
-    assert ids(found) == {"m": "unknown!", "same": "json"}
-    assert one(found, "m").fault_status is Status.FAILED
-    assert "csv, parquet" in (one(found, "m").fault or "")
+    assert ids(found) == {"m/a.csv": "csv", "m/k=1": "parquet", "same": "json"}
 
 
 def test_endings_count_in_any_case_and_other_files_are_counted(tmp_path):

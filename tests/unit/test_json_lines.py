@@ -175,7 +175,7 @@ def test_json_is_no_parent_and_has_claims() -> None:
         ([b'{"a": {"b": [1, "secret"]}}\n'], r'column \["a","b","\[\]"\].*number and string'),
         ([b'{"a": 1}\n', b'{"a": true}\n'], r'column \["a"\].*boolean and number'),
         ([b'{"a": [1]}\n{"a": {"x": 1}}\n'], "array and object"),
-        ([b'{"a": 1, "b": 1}\n', b'{"a": 1, "c": 1}\n'], "widest file lacks"),
+        ([b'{"a": 1, "b": 1}\n', b'{"a": 1, "c": 1}\n'], "folder's widest file lacks"),
     ],
 )
 def test_damaged_tables_fail_without_showing_values(files: Sequence[bytes], message: str) -> None:

@@ -1,0 +1,255 @@
+"""What the documentation says about commands, files and columns is so."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pyarrow as pa
+import pytest
+
+from r2d2.cli import cli, parse_size
+from r2d2.config import AuditConfig
+from r2d2.errors import R2D2Error
+from r2d2.lake.harvest import CLAIM, FRAGMENT, HARVESTS
+from r2d2.minhash.stage import SURVIVORS
+from r2d2.prune.stage import CLASS_EDGES, CLASSES, PAIR_COLUMNS
+from r2d2.scan.compare import PAIRS, VERDICTS
+from r2d2.scan.fingerprints import FINGERPRINTS
+from r2d2.store.results import RESULT_SCHEMAS
+from r2d2.verify.stage import EDGES
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+MADE_BY_COMMANDS = ("demo/", "results/")
+OPERATORS = {"|", "&&", "||", ";", ">", ">>", "2>", "<", "&"}
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+INLINE = re.compile(r"`([^`\n]+)`")
+LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|srcset|href)=\"([^\"]+)\"")
+TEST_NAME = re.compile(r"^(?:async )?def (test_\w+)", re.MULTILINE)
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def text_of(path: Path) -> str:
+    if path.suffix != ".ipynb":
+        return path.read_text()
+    return "\n\n".join("".join(cell["source"]) for cell in json.loads(path.read_text())["cells"])
+
+
+def without_fences(text: str) -> str:
+    return FENCE.sub("", text)
+
+
+# --- commands ---------------------------------------------------------------------------------------------------------
+
+
+def quoted_lines(text: str) -> Iterator[str]:
+    """Lines of shell blocks, continued ones joined, and code within sentences."""
+    for language, block in FENCE.findall(text):
+        if language in ("", "sh", "bash", "console"):
+            yield from block.replace("\\\n", " ").splitlines()
+    yield from INLINE.findall(without_fences(text))
+
+
+def calls_of(line: str) -> Iterator[list[str]]:
+    """Arguments of each call of the command in a line; a mere mention of `r2d2 audit` is none."""
+    if "r2d2" not in line and "jobs/audit.py" not in line:
+        return
+    words = shlex.split(line, comments=True)
+    for place, word in enumerate(words):
+        rest = words[place + 1 :]
+        end = next((index for index, other in enumerate(rest) if other in OPERATORS), len(rest))
+        arguments = rest[:end]
+        if word == "jobs/audit.py":
+            yield ["audit", "--engine", "spark", *arguments]
+        elif word.rsplit("/", 1)[-1] == "r2d2" and arguments and arguments[0] in {*cli.commands, "--help", "--version"}:
+            if len(words) > 2 or arguments[0].startswith("-"):
+                yield arguments
+
+
+def check_call(arguments: list[str]) -> None:
+    """Parse as the command line does, without running anything."""
+    with cli.make_context("r2d2", list(arguments)) as context:
+        name, command, rest = cli.resolve_command(context, [*context._protected_args, *context.args])
+        assert command is not None
+        with command.make_context(name, rest, parent=context) as parsed:
+            if name == "audit":
+                check_audit_options(parsed.params)
+
+
+def check_audit_options(params: dict[str, Any]) -> None:
+    options = {name: value for name, value in params.items() if name not in ("as_json", "verbose", "lane_keys")}
+    memory = options.pop("memory")
+    if memory not in (None, "SIZE"):
+        options["memory_bytes"] = parse_size(memory)
+    AuditConfig.from_options({name: value for name, value in options.items() if value is not False})
+
+
+CALLS = [
+    (name_of(page), arguments)
+    for page in (*PAGES, *NOTEBOOKS)
+    for line in quoted_lines(text_of(page))
+    for arguments in calls_of(line)
+]
+
+
+@pytest.mark.parametrize(("page", "arguments"), CALLS, ids=lambda value: value if isinstance(value, str) else "call")
+def test_quoted_commands_parse(page: str, arguments: list[str]) -> None:
+    check_call(arguments)
+
+
+def test_commands_are_found_where_they_are_quoted() -> None:
+    pages = {page for page, _ in CALLS}
+    assert pages >= {"README.md", "docs/audit.md"}
+    assert ["audit", "LAKE", "--out", "DIR"] in [arguments for _, arguments in CALLS]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "r2d2 audit LAKE --out DIR --no-such-option",
+        "r2d2 audit LAKE",
+        "x=1 .venv/bin/r2d2 audit LAKE --out DIR --reader both | cat",
+        "r2d2 audit LAKE --out DIR --engine flink",
+        "r2d2 audit LAKE --out DIR --master 'local[2]'",
+        "spark-submit --conf a=b jobs/audit.py s3a://bucket/lake",
+        "docker run r2d2 sample DIR --owerwrite",
+    ],
+)
+def test_a_wrong_command_is_noticed(line: str) -> None:
+    (arguments,) = calls_of(line)
+    with pytest.raises((click.UsageError, R2D2Error)):
+        check_call(arguments)
+
+
+def test_every_option_of_the_audit_is_documented_and_no_other() -> None:
+    documented = re.findall(r"^\| (?:`-\w`, )?`(--[a-z-]+)", section("docs/audit.md", "Options"), re.MULTILINE)
+    options = {max(option.opts, key=len) for option in cli.commands["audit"].params if isinstance(option, click.Option)}
+    assert sorted(documented) == sorted(options)
+
+
+def test_exit_statuses_are_the_same_everywhere() -> None:
+    readme = re.findall(r"^\| (\d+) \|", section("README.md", "Exit status"), re.MULTILINE)
+    page = re.findall(r"^\| (\d+) \|", section("docs/audit.md", "Exit status"), re.MULTILINE)
+    raised = {cls.exit_status for cls in (R2D2Error, *R2D2Error.__subclasses__())}
+    assert readme == page
+    assert {int(status) for status in page} == raised | {0, 3}
+
+
+# --- links and files --------------------------------------------------------------------------------------------------
+
+
+def headings(path: Path) -> set[str]:
+    """Anchors that GitHub makes of a page's headings."""
+    found = re.findall(r"^#+ (.+)$", without_fences(path.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found}
+
+
+def broken_links(page: Path) -> list[str]:
+    broken = []
+    for link in (one or other for one, other in LINK.findall(without_fences(text_of(page)))):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if not target.exists() or (anchor and anchor not in headings(target)):
+            broken.append(link)
+    return broken
+
+
+def missing_files(page: Path) -> list[str]:
+    """Paths of the repository that a page names in code; `path::test` names a test."""
+    folders = {entry.name for entry in ROOT.iterdir() if entry.is_dir() and not entry.name.startswith(".")}
+    missing = []
+    for code in INLINE.findall(without_fences(text_of(page))):
+        path, _, test = code.partition("::")
+        known = "/" in path and path.split("/")[0] in folders and not path.startswith(MADE_BY_COMMANDS)
+        if not known or " " in path:
+            continue
+        found = sorted(ROOT.glob(path))
+        if not found or (test and test not in TEST_NAME.findall(found[0].read_text())):
+            missing.append(code)
+    return missing
+
+
+@pytest.mark.parametrize("page", [*PAGES, *NOTEBOOKS], ids=name_of)
+def test_links_and_named_files_exist(page: Path) -> None:
+    assert broken_links(page) == []
+    assert missing_files(page) == []
+
+
+def test_a_broken_link_and_a_missing_file_are_noticed(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# A page\n[a](gone.md) [b](#a-page) [c](#other) `tests/unit/test_docs.py::test_x` `r2d2/gone.py`\n"
+    )
+    assert broken_links(page) == ["gone.md", "#other"]
+    assert missing_files(page) == ["tests/unit/test_docs.py::test_x", "r2d2/gone.py"]
+
+
+def test_pages_name_no_place_of_one_machine() -> None:
+    for page in (*PAGES, *NOTEBOOKS):
+        assert not re.search(r"/(?:home|root|work|Users)/", text_of(page)), page
+
+
+def test_both_pictures_of_the_funnel_are_the_same_but_for_colours() -> None:
+    light, dark = ((ROOT / f"docs/images/funnel-{theme}.svg").read_text() for theme in ("light", "dark"))
+    assert light != dark
+    assert re.sub("#[0-9a-f]{6}", "", light) == re.sub("#[0-9a-f]{6}", "", dark)
+
+
+# --- columns ----------------------------------------------------------------------------------------------------------
+
+
+def section(page: str, heading: str) -> str:
+    """What stands below a heading, up to the next one of its level."""
+    text = (ROOT / page).read_text()
+    level, body = re.search(rf"^(#+) {re.escape(heading)}$(.*)", text, re.MULTILINE | re.DOTALL).groups()  # type: ignore[union-attr]
+    return re.split(rf"^{level} ", body, flags=re.MULTILINE)[0]
+
+
+def documented_type(dtype: pa.DataType) -> str:
+    if pa.types.is_list(dtype):
+        return f"list of {documented_type(dtype.value_type)}"
+    if pa.types.is_struct(dtype):
+        return f"struct({', '.join(field.name for field in dtype)})"
+    return str(dtype)
+
+
+@pytest.mark.parametrize("name", RESULT_SCHEMAS)
+def test_columns_of_results_are_documented_in_their_order(name: str) -> None:
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \|", section("docs/results.md", f"{name}.parquet"), re.MULTILINE)
+    assert rows == [(field.name, documented_type(field.type)) for field in RESULT_SCHEMAS[name]]
+
+
+STORED: dict[str, pa.Schema | pa.StructType] = {
+    "harvest/tables": HARVESTS,
+    "schema_graph/classes": CLASSES,
+    "schema_graph/edges": CLASS_EDGES,
+    "minmax/pairs": PAIR_COLUMNS,
+    "minhash/pairs": SURVIVORS,
+    "verify/edges": EDGES,
+    "fragments": FRAGMENT,
+    "claims": CLAIM,
+    "FINGERPRINTS": FINGERPRINTS,
+    "PAIRS": PAIRS,
+    "VERDICTS": VERDICTS,
+}
+
+
+def test_columns_of_stored_tables_are_documented_in_their_order() -> None:
+    rows = re.findall(
+        r"^\| `([\w/]+)` \|[^|]+\| `([^`]+)` \|$", section("docs/architecture.md", "Stored tables"), re.MULTILINE
+    )
+    assert {name: columns.split(", ") for name, columns in rows} == {
+        name: [field.name for field in schema] for name, schema in STORED.items()
+    }
