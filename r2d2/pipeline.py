@@ -213,7 +213,7 @@ class Run:
         return {
             "run_id": run_id,
             "versions": {**self.engine.versions, "row_hash": HASH_VERSION},
-            "config": {**self.config.public(), "price_book": self.prices.name},
+            "config": {**self.config.public(), "engine_used": self.engine.name, "price_book": self.prices.name},
             "counts": dict(outcome.counts),
             "bytes_read": sum(funnel),
             "lake_bytes": sum(stored_bytes(outcome.inventory, t.table) for t in outcome.inventory.found),

@@ -11,7 +11,6 @@ from functools import reduce
 from itertools import chain
 from typing import TYPE_CHECKING
 
-import duckdb
 import pyarrow as pa
 
 from r2d2.errors import TableFault, TableUnsupported
@@ -117,7 +116,7 @@ def scan_batches(
             yield from _scan(chain([first], batches), first.schema, seen, item, names, hasher, limits)
     except TableFault as fault:
         yield report(item, 0, 0, fault)
-    except (duckdb.Error, pa.ArrowException, MemoryError) as exc:
+    except Exception as exc:  # noqa: BLE001 - whatever it is, it must not end the job for all other tables
         yield report(item, 0, 0, unreadable(exc))
     else:
         yield report(item, seen["rows"], 0, None)

@@ -170,7 +170,7 @@ def _scan_item(
             rows_read += footer.rows
     except TableFault as exc:
         fault = exc
-    except (duckdb.Error, OSError, pa.ArrowException, MemoryError) as exc:
+    except Exception as exc:  # noqa: BLE001 - whatever it is, it must not end the job for all other tables
         fault = unreadable(exc)
         usable = not isinstance(exc, (duckdb.InternalException, duckdb.FatalException))
     yield report(item, rows_read, bytes_read, fault)

@@ -124,6 +124,7 @@ def _resolve(dtype: pa.DataType, path: LeafPath) -> LeafPath | None:
 
 
 _LITERAL_TYPES = {
+    "null": "INTEGER",
     "int32": "INTEGER",
     "int64": "BIGINT",
     "int16": "SMALLINT",

@@ -69,6 +69,7 @@ class StageStore:
 
     def commit(self, stage: str, counts: Mapping[str, Any]) -> None:
         """Mark a stage as done."""
+        self._fs.makedirs(f"{self._path}/{stage}", exist_ok=True)  # a lake without tables leaves nothing else
         with self._fs.open(f"{self._path}/{stage}/{_DONE}", "wb") as sink:
             sink.write(json.dumps(dict(counts), sort_keys=True).encode())
 

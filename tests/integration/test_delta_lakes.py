@@ -34,10 +34,10 @@ def orders(numbers: list[int]) -> pa.Table:
     return pa.table(
         {
             "id": pa.array(numbers, pa.int64()),
-            "region": [("north", "south é", "east")[n % 3] for n in numbers],
+            "region": pa.array([("north", "south é", "east")[n % 3] for n in numbers], pa.string()),
             "day": pa.array(days, pa.date32()),
             "amount": pa.array(amounts, pa.float64()),
-            "note": [None if n % 5 == 0 else f"note {n}" for n in numbers],
+            "note": pa.array([None if n % 5 == 0 else f"note {n}" for n in numbers], pa.string()),
         }
     )
 
