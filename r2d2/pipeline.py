@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import logging
 import os
+import tempfile
 import time
 import uuid
 from collections import Counter
@@ -31,7 +32,7 @@ from r2d2.retention.plan import Candidate, Plan, plan_retention
 from r2d2.retention.prices import PriceBook, load_price_book
 from r2d2.scan.duck import KernelLimits
 from r2d2.scan.engine_reader import engine_frame
-from r2d2.scan.files import is_remote
+from r2d2.scan.files import GLOB_CHARACTERS, is_expanded, is_remote
 from r2d2.scan.job import FrameOf, Kernels
 from r2d2.scan.rowhash import HASH_VERSION, RowHasher
 from r2d2.session import Engine, open_engine
@@ -123,7 +124,7 @@ def audit(config: AuditConfig, *, spark: SparkSession | None = None, progress: P
         run_id = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
         with engine:
             check_reachable(engine, config, lake)
-            store = StageStore(engine.spark, f"{config.work or os.path.join(results.path, '.work')}/{run_id}")
+            store = StageStore(engine.spark, f"{work_folder(config, str(results.path))}/{run_id}")
             try:
                 run = Run(config=config, engine=engine, store=store, clock=clock, prices=prices, lake=lake)
                 outcome = run.stages(discovery.tables)
@@ -146,6 +147,19 @@ def check_reachable(engine: Engine, config: AuditConfig, lake: str) -> None:
         raise UsageError(f"the workers of {config.engine} do not see the local folder {lake}: give an object-store URL")
     if config.work is None or not is_remote(config.work):
         raise UsageError(f"the workers of {config.engine} do not see local folders: give --work an object-store URL")
+
+
+def work_folder(config: AuditConfig, out: str) -> str:
+    """Where stage tables go: `--work`, else inside the results, else where engines take the path literally.
+
+    Raises:
+        UsageError: If `--work` has characters that engines expand.
+    """
+    if config.work is not None:
+        if is_expanded(config.work):
+            raise UsageError(f"--work must not contain any of {GLOB_CHARACTERS} or a backslash: engines expand them")
+        return config.work if is_remote(config.work) else os.path.abspath(config.work)
+    return os.path.join(tempfile.gettempdir(), "r2d2-work") if is_expanded(out) else os.path.join(out, ".work")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ pair's buckets add up.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -123,19 +124,25 @@ _EMPTY = Bag(ids=np.empty(0, np.int64), first=np.empty(0, np.int64), counts=np.e
 
 
 def _verdicts(bags: dict[tuple[int, int], Bag], pairs: pa.Table) -> Iterator[dict[str, Any]]:
+    """One verdict per pair; equal bags, as copies of a table have, are compared with others only once."""
+    contents = {key: _content(bag) for key, bag in bags.items()}
+    known: dict[tuple[bytes, bytes, int], tuple[int, int, int]] = {}
     for pair in pairs.to_pylist():
-        child = bags.get((pair["child"], pair["column_set"]), _EMPTY)
-        parent = bags.get((pair["parent"], pair["column_set"]), _EMPTY)
-        child = up_to(child, pair["last"])
-        missing, excess = missing_and_excess(child, parent)
-        yield {
-            "child": pair["child"],
-            "parent": pair["parent"],
-            "column_set": pair["column_set"],
-            "distinct": len(child.ids),
-            "missing": missing,
-            "excess": excess,
-        }
+        child, parent = (pair["child"], pair["column_set"]), (pair["parent"], pair["column_set"])
+        question = (contents.get(child, b""), contents.get(parent, b""), pair["last"])
+        if question not in known:
+            compared = up_to(bags.get(child, _EMPTY), pair["last"])
+            known[question] = (len(compared.ids), *missing_and_excess(compared, bags.get(parent, _EMPTY)))
+        distinct, missing, excess = known[question]
+        named = {name: pair[name] for name in ("child", "parent", "column_set")}
+        yield {**named, "distinct": distinct, "missing": missing, "excess": excess}
+
+
+def _content(bag: Bag) -> bytes:
+    """A name of a bag's rows and counts within its bucket."""
+    digest = hashlib.blake2b(bag.ids.tobytes(), digest_size=16)
+    digest.update(bag.counts.tobytes())
+    return digest.digest()
 
 
 def up_to(bag: Bag, last: int) -> Bag:

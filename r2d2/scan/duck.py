@@ -38,11 +38,17 @@ def connect(limits: KernelLimits) -> Iterator[duckdb.DuckDBPyConnection]:
             }
         )
         try:
-            connection.execute("SET enable_progress_bar = false")
+            _hide_progress(connection)
             connection.execute("SET TimeZone = 'UTC'")
             yield connection
         finally:
             connection.close()
+
+
+def _hide_progress(connection: duckdb.DuckDBPyConnection) -> None:
+    """Turn the progress bar off where it is on: in Jupyter without ipywidgets DuckDB refuses even the turning off."""
+    if connection.execute("SELECT current_setting('enable_progress_bar')").fetchone() != (False,):
+        connection.execute("SET enable_progress_bar = false")
 
 
 def quote_name(name: str) -> str:

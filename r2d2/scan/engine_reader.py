@@ -16,6 +16,7 @@ import pyarrow as pa
 from r2d2.errors import TableFault, TableUnsupported
 from r2d2.model import Format, Fragment, Harvest, is_case_sensitive, leaves, spark_ddl, spark_type
 from r2d2.scan.duck import KernelLimits, connect
+from r2d2.scan.files import is_expanded
 from r2d2.scan.fingerprints import ScanItem, fingerprint_batches, report, unreadable
 from r2d2.scan.rowhash import RowHasher, check_hash_version
 from r2d2.scan.source import arrow_source
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 _MICROSECONDS = ("timestamp[us]", "timestamp[us, tz=UTC]", "timestamp[ms]", "timestamp[ms, tz=UTC]")
-_PATH_CHARACTERS = frozenset("*?[]{}\\")
 
 
 def engine_frame(spark: SparkSession, harvest: Harvest, format_: Format, uri: str) -> DataFrame:
@@ -46,7 +46,7 @@ def engine_frame(spark: SparkSession, harvest: Harvest, format_: Format, uri: st
 def check_engine_can_read(harvest: Harvest, format_: Format, uri: str) -> None:
     """Raise TableUnsupported for what some engine is known to read differently or not at all."""
     uris = [uri] if format_ is Format.DELTA else [fragment.data_uri for fragment in harvest.fragments]
-    if any(_PATH_CHARACTERS & set(path) or not path.isprintable() for path in uris):
+    if any(is_expanded(path) for path in uris):
         raise TableUnsupported("the engine's reader cannot open its path", error="Path")
     if is_case_sensitive([path for path, _ in leaves(harvest.schema)]):
         raise TableUnsupported("the engine's reader cannot tell columns apart that differ by case", error="Columns")

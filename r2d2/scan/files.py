@@ -13,6 +13,13 @@ from fsspec.core import url_to_fs
 from r2d2.errors import TableChanged, TableFailed
 from r2d2.model import FileStamp
 
+GLOB_CHARACTERS = "*?[]{}"
+
+
+def is_expanded(path: str) -> bool:
+    """Whether an engine may take a path for a pattern, or cannot open it as it is written."""
+    return bool(set(path) & set(GLOB_CHARACTERS + "\\")) or not path.isprintable()
+
 
 def is_remote(uri: str) -> bool:
     """Whether a uri names an object store."""

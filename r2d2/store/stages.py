@@ -6,6 +6,7 @@ there. They hold bounds and fingerprints of user data, so a local work folder is
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -60,9 +61,9 @@ class StageStore:
 
     def read_table(self, stage: str, name: str, schema: pa.Schema) -> pa.Table:
         """The rows of a stored table, on the driver, in the given schema."""
-        found = sorted(self._fs.glob(f"{self._path}/{stage}/{name}/*.parquet"))
+        found = sorted(self._fs.ls(f"{self._path}/{stage}/{name}", detail=False))
         parts = []
-        for path in found:
+        for path in (path for path in found if path.endswith(".parquet")):
             with self._fs.open(path, "rb") as source:
                 parts.append(pq.read_table(source).select(schema.names).cast(schema))
         return pa.concat_tables(parts) if parts else schema.empty_table()
@@ -78,8 +79,11 @@ class StageStore:
         return bool(self._fs.exists(f"{self._path}/{stage}/{_DONE}"))
 
     def remove(self) -> None:
-        """Delete the whole work folder."""
+        """Delete the whole work folder, and the folder above it if nothing else is in it."""
         self._fs.rm(self._path, recursive=True)
+        if "://" not in self.uri:
+            with contextlib.suppress(OSError):
+                os.rmdir(os.path.dirname(self._path))
 
 
 def _filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:

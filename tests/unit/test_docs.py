@@ -28,7 +28,8 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MADE_BY_COMMANDS = ("demo/", "results/")
-OPERATORS = {"|", "&&", "||", ";", ">", ">>", "2>", "<", "&"}
+OPERATORS = set("|&;<>")
+FIRST_WORDS = {*cli.commands, "--help", "--version"}
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|srcset|href)=\"([^\"]+)\"")
@@ -61,19 +62,18 @@ def quoted_lines(text: str) -> Iterator[str]:
 
 
 def calls_of(line: str) -> Iterator[list[str]]:
-    """Arguments of each call of the command in a line; a mere mention of `r2d2 audit` is none."""
+    """Arguments of each call of the command in a line."""
     if "r2d2" not in line and "jobs/audit.py" not in line:
         return
-    words = shlex.split(line, comments=True)
+    lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;<>")  # operators as words of their own, unless quoted
+    words = list(lexer)
     for place, word in enumerate(words):
         rest = words[place + 1 :]
-        end = next((index for index, other in enumerate(rest) if other in OPERATORS), len(rest))
-        arguments = rest[:end]
+        arguments = rest[: next((index for index, other in enumerate(rest) if set(other) <= OPERATORS), len(rest))]
         if word == "jobs/audit.py":
             yield ["audit", "--engine", "spark", *arguments]
-        elif word.rsplit("/", 1)[-1] == "r2d2" and arguments and arguments[0] in {*cli.commands, "--help", "--version"}:
-            if len(words) > 2 or arguments[0].startswith("-"):
-                yield arguments
+        elif word.rsplit("/", 1)[-1] == "r2d2" and arguments and arguments[0] in FIRST_WORDS:
+            yield arguments
 
 
 def check_call(arguments: list[str]) -> None:
