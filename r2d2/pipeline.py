@@ -159,7 +159,9 @@ def work_folder(config: AuditConfig, out: str) -> str:
         if is_expanded(config.work):
             raise UsageError(f"--work must not contain any of {GLOB_CHARACTERS} or a backslash: engines expand them")
         return config.work if is_remote(config.work) else os.path.abspath(config.work)
-    return os.path.join(tempfile.gettempdir(), "r2d2-work") if is_expanded(out) else os.path.join(out, ".work")
+    return (
+        os.path.join(tempfile.gettempdir(), f"r2d2-{os.getuid()}") if is_expanded(out) else os.path.join(out, ".work")
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

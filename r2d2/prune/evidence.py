@@ -171,6 +171,8 @@ def _number_range(claim: Claim | None, kind: TypeClass) -> NumberRange | None:
     high = _rounded(claim.high, up=True)
     if low > high:  # such a claim is a lie: believe nothing of it
         return NumberRange()
+    if _may_be_of_other_rows(claim):
+        return NumberRange(low=low, high=high)
     if not _is_point(claim):
         return NumberRange(first_high=high, last_low=low, low=low, high=high)
     return NumberRange(
@@ -186,6 +188,11 @@ def _is_point(claim: Claim) -> bool:
     if claim.source == "partition":
         return True
     return claim.source == "footer" and _is_known(claim.writer) and claim.type.startswith(_POINT_TYPES)
+
+
+def _may_be_of_other_rows(claim: Claim) -> bool:
+    """Whether there may be no number between the bounds: outer bounds of floats are silent about NaN in every row."""
+    return claim.source != "partition" and claim.type in ("float", "double") and not _is_known(claim.writer)
 
 
 def _is_known(writer: str) -> bool:

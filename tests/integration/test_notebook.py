@@ -90,3 +90,7 @@ def test_proposals_are_shown_with_sql_that_gives_the_table_back(executed: Any) -
     sql = shown(cell_with(executed, 'print(proposal["recipe_sql"])'))
     assert sql.startswith("CREATE OR REPLACE TEMPORARY VIEW ")
     assert "\nSELECT " in sql
+
+
+def test_nothing_in_the_lake_changes(executed: Any) -> None:
+    assert value_of(cell_with(executed, "files_of(lake) == before")) is True

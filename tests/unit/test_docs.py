@@ -21,6 +21,7 @@ from r2d2.minhash.stage import SURVIVORS
 from r2d2.prune.stage import CLASS_EDGES, CLASSES, PAIR_COLUMNS
 from r2d2.scan.compare import PAIRS, VERDICTS
 from r2d2.scan.fingerprints import FINGERPRINTS
+from r2d2.session import delta_package
 from r2d2.store.results import RESULT_SCHEMAS
 from r2d2.verify.stage import EDGES
 
@@ -29,7 +30,7 @@ PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglo
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MADE_BY_COMMANDS = ("demo/", "results/")
 OPERATORS = set("|&;<>")
-FIRST_WORDS = {*cli.commands, "--help", "--version"}
+COMMAND = re.compile("[a-z]+")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|srcset|href)=\"([^\"]+)\"")
@@ -62,28 +63,39 @@ def quoted_lines(text: str) -> Iterator[str]:
 
 
 def calls_of(line: str) -> Iterator[list[str]]:
-    """Arguments of each call of the command in a line."""
+    """Arguments of each call of the command in a line; a mere mention, `r2d2 audit`, is none."""
     if "r2d2" not in line and "jobs/audit.py" not in line:
         return
-    lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;<>")  # operators as words of their own, unless quoted
-    words = list(lexer)
+    words = shell_words(line)
     for place, word in enumerate(words):
         rest = words[place + 1 :]
-        arguments = rest[: next((index for index, other in enumerate(rest) if set(other) <= OPERATORS), len(rest))]
+        ends = (index for index, other in enumerate(rest) if set(other) <= OPERATORS)
+        arguments = [unquoted(other) for other in rest[: next(ends, len(rest))]]
         if word == "jobs/audit.py":
             yield ["audit", "--engine", "spark", *arguments]
-        elif word.rsplit("/", 1)[-1] == "r2d2" and arguments and arguments[0] in FIRST_WORDS:
+        elif word.rsplit("/", 1)[-1] == "r2d2" and COMMAND.fullmatch("".join(arguments[:1])) and len(words) > 2:
             yield arguments
+
+
+def shell_words(line: str) -> list[str]:
+    """Words with their quotes, so that a quoted operator is told from a real one."""
+    lexer = shlex.shlex(line, posix=False, punctuation_chars="|&;<>")
+    lexer.whitespace_split = True
+    return list(lexer)
+
+
+def unquoted(word: str) -> str:
+    return word[1:-1] if word[0] in "'\"" else word
 
 
 def check_call(arguments: list[str]) -> None:
     """Parse as the command line does, without running anything."""
-    with cli.make_context("r2d2", list(arguments)) as context:
-        name, command, rest = cli.resolve_command(context, [*context._protected_args, *context.args])
-        assert command is not None
-        with command.make_context(name, rest, parent=context) as parsed:
-            if name == "audit":
-                check_audit_options(parsed.params)
+    name, *rest = arguments
+    if name not in cli.commands:
+        cli.make_context("r2d2", arguments).fail(f"no such command: {name}")
+    with cli.commands[name].make_context(name, rest) as context:
+        if name == "audit":
+            check_audit_options(context.params)
 
 
 def check_audit_options(params: dict[str, Any]) -> None:
@@ -116,6 +128,7 @@ def test_commands_are_found_where_they_are_quoted() -> None:
 @pytest.mark.parametrize(
     "line",
     [
+        "r2d2 audti LAKE --out DIR",
         "r2d2 audit LAKE --out DIR --no-such-option",
         "r2d2 audit LAKE",
         "x=1 .venv/bin/r2d2 audit LAKE --out DIR --reader both | cat",
@@ -135,6 +148,10 @@ def test_every_option_of_the_audit_is_documented_and_no_other() -> None:
     documented = re.findall(r"^\| (?:`-\w`, )?`(--[a-z-]+)", section("docs/audit.md", "Options"), re.MULTILINE)
     options = {max(option.opts, key=len) for option in cli.commands["audit"].params if isinstance(option, click.Option)}
     assert sorted(documented) == sorted(options)
+
+
+def test_the_delta_jars_are_those_that_go_with_the_installed_spark() -> None:
+    assert delta_package() in (ROOT / "docs/audit.md").read_text()
 
 
 def test_exit_statuses_are_the_same_everywhere() -> None:
@@ -211,10 +228,10 @@ def test_both_pictures_of_the_funnel_are_the_same_but_for_colours() -> None:
 
 
 def section(page: str, heading: str) -> str:
-    """What stands below a heading, up to the next one of its level."""
-    text = (ROOT / page).read_text()
-    level, body = re.search(rf"^(#+) {re.escape(heading)}$(.*)", text, re.MULTILINE | re.DOTALL).groups()  # type: ignore[union-attr]
-    return re.split(rf"^{level} ", body, flags=re.MULTILINE)[0]
+    """What stands below a heading of the second level, up to the next one."""
+    _, found, below = (ROOT / page).read_text().partition(f"\n## {heading}\n")
+    assert found, f"{page} has no section {heading}"
+    return below.split("\n## ")[0]
 
 
 def documented_type(dtype: pa.DataType) -> str:
