@@ -115,7 +115,8 @@ def audit(as_json: bool, verbose: bool, memory: str | None, lane_keys: str | Non
 
     with StageProgress() as progress:
         finished = run_audit(config, progress=progress)
-    _show(finished, as_json=as_json)
+    with _reader_may_leave():
+        _show(finished, as_json=as_json)
     sys.exit(finished.exit_status)
 
 
@@ -173,6 +174,16 @@ def _show(finished: Audit, *, as_json: bool) -> None:
     render_summary(build_report(tables, summary), Console())
 
 
+@contextlib.contextmanager
+def _reader_may_leave() -> Iterator[None]:
+    """Go on where nobody reads stdout any more (`| head`): the exit status still tells how the audit ended."""
+    try:
+        yield
+        sys.stdout.flush()
+    except (BrokenPipeError, SystemExit):  # rich turns the one into the other
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _set_up_logging(verbose: bool) -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
     logging.getLogger("r2d2").setLevel(logging.INFO if verbose else logging.WARNING)
@@ -210,9 +221,6 @@ def main(arguments: list[str] | None = None) -> None:
     except R2D2Error as exc:
         _say(str(exc))
         sys.exit(exc.exit_status)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     except Exception as exc:  # the last line of defence: a traceback may hold row values
         _say(f"a bug of R2D2: {type(exc).__name__}; set R2D2_DEBUG=1 to see where, and please report it")
         if os.environ.get("R2D2_DEBUG"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import secrets
 from collections.abc import Mapping
@@ -114,5 +115,7 @@ def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
 
 
 def _at_least(name: str, value: float, least: float) -> None:
+    if value == math.inf:
+        raise UsageError(f"{name} must be finite, got {value}")
     if not value >= least:
         raise UsageError(f"{name} must be at least {least}, got {value}")

@@ -147,15 +147,15 @@ class RowHasher:
         if duckdb_type.id == "decimal":
             return self._decimal(sql, *(size for _, size in duckdb_type.children))
         if duckdb_type.id in ("tinyint", "smallint", "integer", "utinyint", "usmallint", "uinteger"):
-            return self._double(sql)
+            return self._integer(sql)
         limit = _EXACT_INTEGERS
         small = f"{sql} BETWEEN {'0' if duckdb_type.id == 'ubigint' else -limit} AND {limit}"
         exact = f"{small} OR TRY_CAST(CAST({sql} AS DOUBLE) AS HUGEINT) = CAST({sql} AS HUGEINT)"
-        return self._exact_or_text(exact, f"CAST({sql} AS DOUBLE)", f"CAST({sql} AS VARCHAR)")
+        return self._exact_or_text(exact, self._integer(sql), f"CAST({sql} AS VARCHAR)")
 
     def _decimal(self, sql: str, precision: int, scale: int) -> Digest:
         if scale == 0 and precision <= _NARROW_DECIMAL_DIGITS:
-            return self._double(sql)
+            return self._integer(sql)
         text = f"CAST({sql} AS VARCHAR)"
         unscaled = f"CAST(replace({text}, '.', '') AS HUGEINT)"
         if scale == 0:
@@ -171,11 +171,16 @@ class RowHasher:
         if scale > 0:
             point = f"replace({text}, '.', '0.')" if precision == scale else text
             text = f"rtrim(rtrim({point}, '0'), '.')"
-        return self._exact_or_text(exact, f"CAST({quotient} AS DOUBLE) / {float(2**scale)!r}", text)
+        return self._exact_or_text(exact, self._integer(quotient, divisor=2**scale), text)
 
-    def _exact_or_text(self, exact: str, double: str, text: str) -> Digest:
-        plain, spelled = self._double(double), self._bytes(text, "number")
+    def _exact_or_text(self, exact: str, plain: Digest, text: str) -> Digest:
+        spelled = self._bytes(text, "number")
         return self._both(lambda lane: f"CASE WHEN {exact} THEN {_lane(plain, lane)} ELSE {_lane(spelled, lane)} END")
+
+    def _integer(self, sql: str, divisor: int = 1) -> Digest:
+        """Digest of an integer over a power of two that a double holds exactly; it is never NaN, nor -0."""
+        fraction = f" / {float(divisor)!r}" if divisor > 1 else ""
+        return self._word(f"hash(CAST({sql} AS DOUBLE){fraction})", "number")
 
     def _double(self, sql: str) -> Digest:
         value = f"CAST({sql} AS DOUBLE)"

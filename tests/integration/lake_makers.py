@@ -78,23 +78,28 @@ def _leaf(value: Any, dtype: pa.DataType, path: LeafPath, depth: int) -> Any:
     return _leaf(value[path[0]], dtype.field(path[0]).type, path[1:], depth + 1)
 
 
-def expected_edges(lake: Lake) -> set[EdgeFact]:
+def expected_edges(lake: Lake, *, exact_names: bool = False) -> set[EdgeFact]:
     """All containments of a lake, by comparing all rows of all pairs whose columns fit."""
     columns = {
         name: {path: leaf_column(table, path) for path, _ in leaves(table.schema)} for name, table in lake.items()
     }
     found = set()
     for child, parent in permutations(lake, 2):
-        fact = _edge(columns[child], columns[parent], lake[child].num_rows, lake[parent].num_rows)
+        exact = exact_names or any(is_case_sensitive(list(columns[table])) for table in (child, parent))
+        fact = _edge(columns[child], columns[parent], lake[child].num_rows, lake[parent].num_rows, exact=exact)
         if fact is not None:
             found.add((child, parent, *fact))
     return found
 
 
 def _edge(
-    child: Mapping[LeafPath, list[Any]], parent: Mapping[LeafPath, list[Any]], child_rows: int, parent_rows: int
+    child: Mapping[LeafPath, list[Any]],
+    parent: Mapping[LeafPath, list[Any]],
+    child_rows: int,
+    parent_rows: int,
+    *,
+    exact: bool,
 ) -> tuple[str, bool, bool, int, int] | None:
-    exact = is_case_sensitive(list(child)) or is_case_sensitive(list(parent))
     key: Callable[[LeafPath], LeafPath] = (lambda path: path) if exact else fold_path
     of_parent = {key(path): values for path, values in parent.items()}
     if not child or not all(key(path) in of_parent for path in child):
@@ -106,6 +111,15 @@ def _edge(
     bag = child_bag <= parent_bag
     equal = bag and len(child) == len(parent) and child_rows == parent_rows
     return "equal" if equal else "contained", bag, True, child_rows, parent_rows
+
+
+def on_utc_clock(table: pa.Table) -> pa.Table:
+    """The table with its dates and zone-less timestamps as instants."""
+    for position, field in enumerate(table.schema):
+        column = table[position].cast(pa.timestamp("us")) if pa.types.is_date(field.type) else table[position]
+        if pa.types.is_timestamp(column.type) and column.type.tz is None:
+            table = table.set_column(position, field.name, pc.assume_timezone(column, "UTC"))
+    return table
 
 
 def edge_facts(edges: pa.Table) -> set[EdgeFact]:

@@ -86,6 +86,40 @@ def test_edges_do_not_depend_on_the_configuration(
     assert_same(edges_of(engine, tmp_path / "lake", **options), expected_edges(meaning))
 
 
+def test_case_sensitive_names_and_the_utc_clock_change_the_edges_as_they_say(
+    engine: Engine, base: list[pa.Table], tmp_path: Path
+) -> None:
+    times = pa.table({"d": pa.array([0, 1, None], pa.date32())})
+    others = [
+        makers.retyped(random.Random(1), times),
+        makers.on_utc_clock(times),
+        makers.recased(random.Random(1), times),
+    ]
+    meaning = makers.write_lake(
+        random.Random(7), [*base, times, *others], tmp_path / "lake", writers=("pyarrow", "duckdb")
+    )
+    utc = {name: makers.on_utc_clock(table) for name, table in meaning.items()}
+    usual, exact, on_utc = expected_edges(meaning), expected_edges(meaning, exact_names=True), expected_edges(utc)
+    assert exact < usual < on_utc
+    assert_same(edges_of(engine, tmp_path / "lake", case_sensitive=True), exact)
+    assert_same(edges_of(engine, tmp_path / "lake", timestamps="utc"), on_utc)
+
+
+def test_the_engines_reader_finds_the_same(engine: Engine, base: list[pa.Table], tmp_path: Path) -> None:
+    """Some tables the engine cannot read, and says so; about all others both readers agree."""
+    meaning = makers.write_lake(random.Random(8), base, tmp_path / "lake")
+    config = AuditConfig(lake=str(tmp_path / "lake"), out=str(tmp_path / "out"), reader="engine", lane_keys=KEYS)
+    audit(config, spark=engine.spark)
+    tables, _ = read_results(config.out)
+    judged = {row["table"] for row in tables["tables"].to_pylist() if row["status"] == "ok"}
+    refused = {row["table"]: row["message"] for row in tables["failures"].to_pylist()}
+    assert all(message.startswith("the engine's reader c") for message in refused.values()), refused
+    assert len(judged) > len(meaning) / 2
+    expected = expected_edges({name: table for name, table in meaning.items() if name in judged})
+    assert expected
+    assert_same(edge_facts(tables["edges"]), expected)
+
+
 def test_edges_do_not_depend_on_names_row_order_and_column_order(
     engine: Engine, base: list[pa.Table], tmp_path: Path
 ) -> None:

@@ -143,6 +143,7 @@ class Damage:
     status: str = "failed"
 
 
+WIDTH = "row 2001 of a CSV file breaks the quoting rules or is not as wide as the header"
 TYPE = r"columns of type .* are not supported"
 DAMAGED = {
     "truncated.parquet": Damage(make=truncated, says="truncated.parquet"),
@@ -154,9 +155,9 @@ DAMAGED = {
     "delta_lost": Damage(make=delta_without_a_file, says="a data file named by the log is missing"),
     "delta_broken": Damage(make=delta_with_a_broken_commit, says="commit 1 of the Delta log is not valid JSON"),
     "delta_changed": Damage(make=delta_with_a_changed_file, says="does not have the size that the log says"),
-    "ragged.csv": Damage(make=with_content(f"a,n\n{TEXT}{SECRET},1,2\n"), says="row 2001 of a CSV file .* not as wide as the header"),
-    "short.csv": Damage(make=with_content(f"a,n\n{TEXT}{SECRET}\n"), says="row 2001 of a CSV file .* not as wide as the header"),
-    "quote.csv": Damage(make=with_content(f'a,n\n{TEXT}"{SECRET},1\n'), says="row 2001 of a CSV file breaks the quoting"),
+    "ragged.csv": Damage(make=with_content(f"a,n\n{TEXT}{SECRET},1,2\n"), says=WIDTH),
+    "short.csv": Damage(make=with_content(f"a,n\n{TEXT}{SECRET}\n"), says=WIDTH),
+    "quote.csv": Damage(make=with_content(f'a,n\n{TEXT}"{SECRET},1\n'), says=WIDTH),
     "latin1.csv": Damage(make=with_content(f"a,n\n{SECRET} é,1\n".encode("latin-1")), says="UTF-8"),
     "no_columns.csv": Damage(make=with_content(b""), says="it has no column"),
     "cut.csv.gz": Damage(make=with_content(gzip.compress(f"a,n\n{TEXT}".encode())[:-30]), says="gzip .* cut off"),

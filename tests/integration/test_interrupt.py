@@ -69,6 +69,15 @@ def left_over(out: Path) -> list[str]:
     return os.listdir(work) if work.exists() else []
 
 
+@pytest.fixture(scope="module")
+def audited(lakes: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of the small lake."""
+    out = tmp_path_factory.mktemp("results") / "out"
+    finish(lakes[0], out)
+    assert left_over(out) == []
+    return out
+
+
 def finish(lake: Path, out: Path) -> None:
     with running(lake, out) as process:
         _, said = process.communicate(timeout=120)
@@ -86,14 +95,12 @@ def finish(lake: Path, out: Path) -> None:
     ],
 )
 def test_a_stopped_audit_leaves_older_results_whole(
-    lakes: tuple[Path, Path], tmp_path: Path, number: signal.Signals, moment: str
+    lakes: tuple[Path, Path], audited: Path, tmp_path: Path, number: signal.Signals, moment: str
 ) -> None:
-    small, big = lakes
     out = tmp_path / "out"
-    finish(small, out)
+    shutil.copytree(audited, out)
     older = contents(out)
-    assert left_over(out) == []
-    with running(big, out) as process:
+    with running(lakes[1], out) as process:
         wait_for(process, moment)
         sent = time.monotonic()
         process.send_signal(number)

@@ -31,21 +31,25 @@ def nested(n: int) -> dict[str, object] | None:
 def everything() -> pa.Table:
     """A column of every kind, with NULLs and the values that readers like to treat apart."""
     numbers = range(ROWS)
+    real = [(float("nan"), -0.0, 0.0, 0.1, float("inf"), None)[n % 6] for n in numbers]
+    instant = [dt.datetime(1969, 12, 31, 23, 59, 59, n, UTC) for n in numbers]
+    wall = [dt.datetime(2024, 3, 31, 2, 30, n) for n in numbers]  # noqa: DTZ001
+    maps = [([], None, [("b", n), ("a", None)])[n % 3] for n in numbers]
     return pa.table(
         {
             "id": pa.array(numbers, pa.int64()),
             "tiny": pa.array([n - 12 for n in numbers], pa.int8()),
             "flag": pa.array([None if n % 4 == 0 else n % 2 == 0 for n in numbers], pa.bool_()),
-            "real": pa.array([(float("nan"), -0.0, 0.0, 0.1, float("inf"), None)[n % 6] for n in numbers], pa.float64()),
+            "real": pa.array(real, pa.float64()),
             "short": pa.array([(float("nan"), -0.0, 0.1)[n % 3] for n in numbers], pa.float32()),
             "price": pa.array([Decimal(n) / 100 for n in numbers], pa.decimal128(20, 2)),
             "text": pa.array([("", None, "a\x00b", "ü", " x ", "null")[n % 6] for n in numbers], pa.string()),
             "bytes": pa.array([(b"", b"\xff\x00", None)[n % 3] for n in numbers], pa.binary()),
             "day": pa.array([dt.date(1, 1, 1) + dt.timedelta(days=n * 100_000) for n in numbers], pa.date32()),
-            "instant": pa.array([dt.datetime(1969, 12, 31, 23, 59, 59, n, UTC) for n in numbers], pa.timestamp("us", "UTC")),
-            "wall": pa.array([dt.datetime(2024, 3, 31, 2, 30, n) for n in numbers], pa.timestamp("us")),
+            "instant": pa.array(instant, pa.timestamp("us", "UTC")),
+            "wall": pa.array(wall, pa.timestamp("us")),
             "list": pa.array([([], None, [None], [n, None])[n % 4] for n in numbers], pa.list_(pa.int32())),
-            "map": pa.array([([], None, [("b", n), ("a", None)])[n % 3] for n in numbers], pa.map_(pa.string(), pa.int64())),
+            "map": pa.array(maps, pa.map_(pa.string(), pa.int64())),
             "struct": pa.array([nested(n) for n in numbers], STRUCT),
             "Odd `name.x`": pa.array([str(n) for n in numbers], pa.string()),
             "nothing": pa.nulls(ROWS, pa.string()),

@@ -19,7 +19,7 @@ FEW, MANY = 5, 10
 
 
 def write_lake(lake: Path, tables: int, kind: str) -> Path:
-    """Tables of which each holds the one before and more, so that there are many edges and no recipe of this version."""
+    """Tables of which each holds the one before and more: many edges, and no recipe."""
     lake.mkdir()
     for number in range(tables):
         rows = pa.table({"id": pa.array(range(10 * (number + 1)), pa.int64()), "name": ["x"] * 10 * (number + 1)})
