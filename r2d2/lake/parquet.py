@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from r2d2.errors import NotOneTable, TableFailed, TableUnsupported
 from r2d2.lake.discovery import listing_token
-from r2d2.lake.partitions import infer_partition_types, partition_scalar, partition_values
+from r2d2.lake.partitions import NULL_TEXT, infer_partition_types, partition_scalar, partition_values
 from r2d2.model import (
     Claim,
     FileStamp,
@@ -312,6 +312,8 @@ def _no_parent_reason(found: FoundTable, schema: pa.Schema, widened: list[str]) 
         return "its path has characters that engines take for patterns or refuse"
     if any(_ESCAPED_BYTE.search(file.uri, len(found.uri)) for file in found.files):
         return "a partition folder's name has escapes outside ASCII, which engines decode differently"
+    if any(f"={NULL_TEXT}/" in file.uri[len(found.uri) :] for file in found.files):
+        return "a partition value is NULL, which Sail reads as text"
     if _has_twins(schema, fold):
         return "two of its columns differ only by case"
     return None

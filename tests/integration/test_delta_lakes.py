@@ -130,11 +130,8 @@ def write_deletion_vector(spark: Any, path: str, table: pa.Table) -> None:
 
 def write_mapped(spark: Any, path: str, table: pa.Table) -> None:
     """Mapped by name, a column renamed between two files."""
-    create(spark, path, "'delta.columnMapping.mode' = 'name'")
-    append(spark, path, table.slice(0, 5))
-    spark.sql(f"ALTER TABLE delta.`{path}` RENAME COLUMN note TO remark")
-    spark.sql(f"ALTER TABLE delta.`{path}` RENAME COLUMN amount TO note")
-    spark.sql(f"ALTER TABLE delta.`{path}` RENAME COLUMN note TO amount")
+    create(spark, path, "'delta.columnMapping.mode' = 'name'", last="remark")
+    append(spark, path, table.slice(0, 5).rename_columns([*table.column_names[:-1], "remark"]))
     spark.sql(f"ALTER TABLE delta.`{path}` RENAME COLUMN remark TO note")
     append(spark, path, table.slice(5))
 
@@ -149,8 +146,8 @@ def write_evolved(spark: Any, path: str, table: pa.Table) -> None:
     append(spark, path, wide)
 
 
-def create(spark: Any, path: str, properties: str) -> None:
-    columns = "id bigint, region string, day date, amount double, note string"
+def create(spark: Any, path: str, properties: str, last: str = "note") -> None:
+    columns = f"id bigint, region string, day date, amount double, {last} string"
     spark.sql(f"CREATE TABLE delta.`{path}` ({columns}) USING delta TBLPROPERTIES ({properties})")
 
 

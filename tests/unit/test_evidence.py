@@ -338,10 +338,16 @@ def test_claims_without_witnesses_refute_nothing() -> None:
 @pytest.mark.parametrize(("type_", "refuted"), [("double", False), ("float", False), ("int64", True)])
 def test_outer_bounds_of_floats_are_no_witness_as_every_row_may_be_nan(type_: str, refuted: bool) -> None:
     loose = with_bounds(exact_claim([7, 9], NUMBER, 0, ""), type=type_, source="delta-log")
-    leaf = fragment_evidence(loose, 2, TypeClass.NUMBER, has_witnesses=True)
-    child = TableEvidence(rows=2, kinds={("c0",): TypeClass.NUMBER}, leaves={("c0",): leaf})
-    parent = table_of(random.Random(0), [(1.0,), (math.nan,)], [KINDS[1]], careful)
-    assert survives(child, parent.evidence) is not refuted
+    tight = exact_claim([1.0, math.nan], KINDS[1], 0, KNOWN_WRITERS[0])
+    child, parent = (
+        TableEvidence(
+            rows=2,
+            kinds={("c0",): TypeClass.NUMBER},
+            leaves={("c0",): fragment_evidence(claim, 2, TypeClass.NUMBER, has_witnesses=True)},
+        )
+        for claim in (loose, tight)
+    )
+    assert survives(child, parent) is not refuted
 
 
 @given(value=st.binary(max_size=5), length=st.integers(0, 5))
