@@ -58,7 +58,7 @@ def process() -> Iterator[Any]:
         yield run
 
 
-@pytest.mark.parametrize(("kind", "reader"), [("parquet", "files"), ("parquet", "engine"), ("delta", "engine")])
+@pytest.mark.parametrize(("kind", "reader"), [("parquet", "files"), ("parquet", "engine"), ("delta", "files")])
 def test_twice_as_many_tables_need_no_more_jobs(tmp_path: Path, process: Any, kind: str, reader: str) -> None:
     few, many = process(jobs_of_audits, str(tmp_path), kind, reader)
     assert few[1:] == (FEW * (FEW - 1) // 2, 0)
