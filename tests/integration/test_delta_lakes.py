@@ -18,7 +18,7 @@ from deltalake import DeltaTable, write_deltalake
 from r2d2.session import Engine
 from tests.integration.audit_helpers import EdgeKey, classic_engine, own_process, run_audit
 
-pytestmark = [pytest.mark.spark, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 WRITERS = ("parquet", "rust", "spark")
 UNKNOWN_UNTIL = 10
