@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import logging
 import os
+import shutil
 import tempfile
 import time
 import uuid
@@ -122,6 +123,8 @@ def audit(config: AuditConfig, *, spark: SparkSession | None = None, progress: P
         with clock.stage("session"):
             engine = open_engine(config, spark)
         run_id = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
+        # The folder is locked, so this is what a killed audit has left.
+        shutil.rmtree(os.path.join(results.path, ".work"), ignore_errors=True)
         with engine:
             check_reachable(engine, config, lake)
             store = StageStore(engine.spark, f"{work_folder(config, str(results.path))}/{run_id}")

@@ -9,7 +9,7 @@ from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from pyspark.errors import PySparkException
+from pyspark.errors import AnalysisException, PySparkException
 
 from r2d2.errors import TableFailed, TableFault, TableUnsupported
 from r2d2.model import spark_ddl
@@ -140,9 +140,10 @@ def _unreadable_frames(frames: Mapping[int, DataFrame]) -> dict[int, TableFault]
     return faults
 
 
-def _engine_fault(exc: PySparkException) -> TableFailed:
-    """The engine's own words are dropped, since they may quote values."""
-    return TableFailed(f"the engine's reader could not read it ({type(exc).__name__})", error="EngineReader")
+def _engine_fault(exc: PySparkException) -> TableFault:
+    """What the engine refuses to open is unsupported there; its own words are dropped, since they may quote values."""
+    kind = TableUnsupported if isinstance(exc, AnalysisException) else TableFailed
+    return kind(f"the engine's reader could not read it ({type(exc).__name__})", error="EngineReader")
 
 
 def _file_frame(spark: SparkSession, items: Sequence[ScanItem], kernels: Kernels) -> DataFrame:
