@@ -9,7 +9,6 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,20 +20,17 @@ from r2d2.lake.discovery import discover, listing_token, split_into_files
 from r2d2.lake.inventory import Inventory
 from r2d2.lake.stage import run_harvest
 from r2d2.minhash.stage import run_minhash
-from r2d2.model import Edge, Format, Recipe, Status
+from r2d2.model import Edge, Format, Status
+from r2d2.planning import Planner, engine_frames
 from r2d2.prune.stage import run_minmax, run_schema_graph
-from r2d2.recipes.check import check_recipes
-from r2d2.recipes.sql import no_recipe_reason
-from r2d2.recipes.stage import build_recipes
 from r2d2.report.data import build_report
 from r2d2.report.html import render_html
 from r2d2.report.results import result_tables, stored_bytes
-from r2d2.retention.plan import Candidate, Plan, plan_retention
+from r2d2.retention.plan import Plan
 from r2d2.retention.prices import PriceBook, load_price_book
 from r2d2.scan.duck import KernelLimits
-from r2d2.scan.engine_reader import engine_frame
 from r2d2.scan.files import GLOB_CHARACTERS, is_expanded, is_remote
-from r2d2.scan.job import FrameOf, Kernels
+from r2d2.scan.job import Kernels
 from r2d2.scan.rowhash import HASH_VERSION, RowHasher
 from r2d2.session import Engine, open_engine
 from r2d2.store.results import ResultFolder
@@ -42,7 +38,7 @@ from r2d2.store.stages import StageStore
 from r2d2.verify.stage import run_verify
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import SparkSession
 
 log = logging.getLogger(__name__)
 
@@ -200,7 +196,7 @@ class Run:
             graph = run_schema_graph(store, inventory, case_sensitive=config.case_sensitive)
         with clock.stage("min-max"):
             candidates = run_minmax(store, inventory, graph, utc=config.timestamps == "utc")
-        frame_of = self._frames(spark, inventory)
+        frame_of = engine_frames(spark, inventory)
         with clock.stage("MinHash", len(candidates)) as entry:
             surviving, sampled = run_minhash(
                 spark, store, inventory, graph, candidates, kernels, frame_of, config.sketch_rows
@@ -211,11 +207,12 @@ class Run:
             entry["bytes"] = verified.bytes_read
         rows_of = {table: harvest.rows for table, harvest in inventory.harvests.items()} | dict(verified.rows_of)
         with clock.stage("recipes and plan") as entry:
-            plan, entry["bytes"] = self._plan(inventory, edges, rows_of, kernels)
+            planner = Planner(config=config, engine=self.engine, prices=self.prices, kernels=kernels)
+            plan, entry["bytes"] = planner.plan(inventory, edges, rows_of)
         with clock.stage("final check"):
             if self._fail_changed(inventory):
                 edges = [e for e in edges if inventory.is_active(e.child) and inventory.is_active(e.parent)]
-                plan, _ = self._plan(inventory, edges, rows_of, kernels)
+                plan, _ = planner.plan(inventory, edges, rows_of)
         counts = {
             "tables": len(inventory.found),
             "schema_pairs": graph.pairs,
@@ -252,42 +249,6 @@ class Run:
         limits = KernelLimits(threads=1, memory_bytes=max(128 << 20, config.memory_bytes // parallelism // 2))
         return Kernels(hasher=hasher, limits=limits, parallelism=parallelism)
 
-    def _frames(self, spark: SparkSession, inventory: Inventory) -> FrameOf:
-        def frame_of(table: int) -> DataFrame:
-            found = inventory.found[table]
-            return engine_frame(spark, inventory.harvests[table], found.format, found.uri)
-
-        return frame_of
-
-    def _plan(
-        self, inventory: Inventory, edges: Sequence[Edge], rows_of: Mapping[int, int | None], kernels: Kernels
-    ) -> tuple[Plan, int]:
-        """Solve, run the recipes of the solution, and solve again without those that failed, until none does."""
-        recipes = build_recipes(edges, inventory)
-        confirmed: set[Recipe] = set()
-        bytes_read = 0
-        while True:
-            keep = keep_reasons(inventory, edges, recipes, rows_of, propose_empty=self.config.propose_empty)
-            plan = self._solve(plan_candidates(inventory, rows_of, keep), recipes)
-            chosen = [d.recipe for d in plan.decisions if d.recipe is not None and d.recipe not in confirmed]
-            if not chosen:
-                return plan, bytes_read
-            with self.engine.scratch_session() as spark:
-                good, read = check_recipes(spark, chosen, inventory, kernels, self._frames(spark, inventory))
-            bytes_read += read
-            confirmed.update(good)
-            refused = set(chosen) - set(good)
-            recipes = [recipe for recipe in recipes if recipe not in refused]
-
-    def _solve(self, candidates: Sequence[Candidate], recipes: Sequence[Recipe]) -> Plan:
-        return plan_retention(
-            candidates,
-            recipes,
-            self.prices,
-            reads_per_month=self.config.assume_reads,
-            horizon_months=self.config.horizon_months,
-        )
-
     def _fail_changed(self, inventory: Inventory) -> bool:
         """List the lake again; tables whose files are not the pinned ones fail. Delta tables are pinned by version."""
         listed = discover(self.lake, files_as_tables=self.config.files_as_tables).tables
@@ -302,59 +263,3 @@ class Run:
         for table in changed:
             inventory.fail(table, "final check", TableChanged())
         return bool(changed)
-
-
-def plan_candidates(
-    inventory: Inventory, rows_of: Mapping[int, int | None], keep: Mapping[int, str]
-) -> list[Candidate]:
-    """Every table as the plan sees it; those with a reason to keep may not be deleted."""
-    return [
-        Candidate(
-            table=found.table,
-            id=found.id,
-            bytes=stored_bytes(inventory, found.table),
-            history_bytes=inventory.harvests[found.table].history_bytes if found.table in inventory.harvests else 0,
-            rows=rows_of.get(found.table) or 0,
-            columns=len(inventory.harvests[found.table].schema) if found.table in inventory.harvests else 0,
-            may_delete=found.table not in keep,
-            keep_reason=keep.get(found.table, ""),
-        )
-        for found in inventory.found
-    ]
-
-
-def keep_reasons(
-    inventory: Inventory,
-    edges: Sequence[Edge],
-    recipes: Sequence[Recipe],
-    rows_of: Mapping[int, int | None],
-    *,
-    propose_empty: bool,
-) -> dict[int, str]:
-    """Why some tables may not be deleted, whatever it would save."""
-    reasons = {table: f"it could not be judged ({f.message})" for table, f in inventory.failures.items()}
-    for table in shared_tables(inventory):
-        reasons.setdefault(table, "another table of the lake reads its files")
-    for table, harvest in inventory.active():
-        if rows_of.get(table) == 0 and not propose_empty:
-            reasons.setdefault(table, "it has no rows, and empty tables are proposed on request only")
-        no_recipe = no_recipe_reason(inventory.found[table], harvest)
-        if no_recipe is not None:
-            reasons.setdefault(table, no_recipe)
-    rebuildable = {recipe.child for recipe in recipes}
-    for edge in edges:
-        if edge.child not in rebuildable:
-            parent = inventory.found[edge.parent].id
-            how = "no query that was run gives it back" if edge.bag else "it repeats rows that are there less often"
-            reasons.setdefault(edge.child, f"contained in `{parent}`, but {how}")
-    return reasons
-
-
-def shared_tables(inventory: Inventory) -> set[int]:
-    """Tables with a file that another table reads too: the source of a shallow clone, and the clone."""
-    uses = Counter(uri for h in inventory.harvests.values() for uri in {f.stamp.uri for f in h.fragments})
-    return {
-        table
-        for table, harvest in inventory.harvests.items()
-        if any(uses[fragment.stamp.uri] > 1 for fragment in harvest.fragments)
-    }

@@ -113,6 +113,7 @@ def test_a_stopped_audit_leaves_older_results_whole(
     assert contents(out) == older
     assert left_over(out) == []
     assert read_results(str(out))[1]["counts"]["tables"] == 2
+    assert left_over(out) == []
 
 
 def test_a_stopped_first_audit_leaves_no_results_and_can_be_repeated(lakes: tuple[Path, Path], tmp_path: Path) -> None:
@@ -139,3 +140,4 @@ def test_a_killed_audit_does_not_lock_its_folder(lakes: tuple[Path, Path], tmp_p
     assert process.returncode == -signal.SIGKILL
     finish(small, out)
     assert read_results(str(out))[1]["counts"]["tables"] == 2
+    assert left_over(out) == []
