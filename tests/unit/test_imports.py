@@ -13,7 +13,7 @@ import r2d2
 
 PACKAGE = Path(r2d2.__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE.parent) for path in PACKAGE.rglob("*.py"))
-KNOWS_SPARK = {"session", "pipeline", "cli", "sample"}
+KNOWS_SPARK = {"session", "pipeline", "planning", "cli", "sample"}
 """Modules of the top level that may import pyspark when they are imported."""
 OUTSIDE_CONNECT = {"sparkContext", "_jvm", "_jdf", "_jsparkSession", "_jsc", "rdd", "_sc", "SparkContext"}
 
