@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from r2d2.config import AuditConfig
 from r2d2.errors import TableChanged, UsageError
 from r2d2.lake.discovery import discover, listing_token, split_into_files
-from r2d2.lake.inventory import Inventory
+from r2d2.lake.run import StageRun
 from r2d2.lake.stage import run_harvest
-from r2d2.minhash.stage import run_minhash
-from r2d2.model import Edge, Format, Status
-from r2d2.planning import Planner, engine_frames
-from r2d2.prune.stage import run_minmax, run_schema_graph
+from r2d2.minhash.stage import MINHASH, run_minhash
+from r2d2.model import Edge, Format, FoundTable, Status
+from r2d2.planning import Planner
+from r2d2.prune.stage import GRAPH, MINMAX, run_minmax, run_schema_graph
 from r2d2.report.data import build_report
 from r2d2.report.html import render_html
 from r2d2.report.results import result_tables, stored_bytes
@@ -35,7 +35,7 @@ from r2d2.scan.rowhash import HASH_VERSION, RowHasher
 from r2d2.session import Engine, open_engine
 from r2d2.store.results import ResultFolder
 from r2d2.store.stages import StageStore
-from r2d2.verify.stage import run_verify
+from r2d2.verify.stage import read_edges, run_verify
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -96,6 +96,13 @@ class StageClock:
         log.info("stage %s ends after %.1f s, %d bytes read", name, entry["seconds"], entry["bytes"])
         self.stages.append(entry)
 
+    def run(self, name: str, stage: Callable[[], dict[str, int]], total: int | None = None) -> dict[str, int]:
+        """Time a stage that returns its counts."""
+        with self.stage(name, total) as entry:
+            counts = stage()
+            entry["bytes"] = counts.get("bytes_read", 0)
+        return counts
+
 
 def audit(config: AuditConfig, *, spark: SparkSession | None = None, progress: Progress | None = None) -> Audit:
     """Audit a lake and write the results to `config.out`.
@@ -124,17 +131,17 @@ def audit(config: AuditConfig, *, spark: SparkSession | None = None, progress: P
         with engine:
             check_reachable(engine, config, lake)
             store = StageStore(engine.spark, f"{work_folder(config, str(results.path))}/{run_id}")
+            run = StageRun(config=config, engine=engine, store=store, kernels=kernels_of(config, engine))
             try:
-                run = Run(config=config, engine=engine, store=store, clock=clock, prices=prices, lake=lake)
-                outcome = run.stages(discovery.tables)
+                outcome = run_stages(run, clock, discovery.tables, prices, lake)
             finally:
                 store.remove()
-        summary = run.summary(outcome, run_id)
+        summary = {"run_id": run_id, **summarise(run, outcome, clock, prices)}
         with clock.stage("report"):
-            tables = result_tables(outcome.inventory, outcome.edges, outcome.plan, outcome.rows_of)
+            tables = result_tables(run.inventory, outcome.edges, outcome.plan, outcome.rows_of)
             summary["stages"] = clock.stages
             results.commit(tables, summary, render_html(build_report(tables, summary)))
-    failed = sum(f.status == Status.FAILED.value for f in outcome.inventory.failures.values())
+    failed = sum(f.status == Status.FAILED.value for f in run.inventory.failures.values())
     return Audit(out=str(results.path), summary=summary, failed=failed)
 
 
@@ -165,101 +172,77 @@ def work_folder(config: AuditConfig, out: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What the stages found."""
+    """What the stages found, beside the inventory."""
 
-    inventory: Inventory
     counts: Mapping[str, int]
     edges: Sequence[Edge]
     plan: Plan
     rows_of: Mapping[int, int | None]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """One run over an engine: the stages with what they share."""
+def kernels_of(config: AuditConfig, engine: Engine) -> Kernels:
+    """Row identity and limits of the kernels of an audit."""
+    parallelism = config.kernel_threads or engine.parallelism
+    hasher = RowHasher(lane_keys=config.lane_keys, case_sensitive=config.case_sensitive, utc=config.timestamps == "utc")
+    limits = KernelLimits(threads=1, memory_bytes=max(128 << 20, config.memory_bytes // parallelism // 2))
+    return Kernels(hasher=hasher, limits=limits, parallelism=parallelism)
 
-    config: AuditConfig
-    engine: Engine
-    store: StageStore
-    clock: StageClock
-    prices: PriceBook
-    lake: str
 
-    def stages(self, found: Sequence[Any]) -> Outcome:
-        """All stages, from harvest to the plan."""
-        config, clock, store, kernels = self.config, self.clock, self.store, self._kernels()
-        spark = self.engine.spark
-        with clock.stage("harvest", len(found)) as entry:
-            inventory = run_harvest(self.engine, store, config, found)
-            entry["bytes"] = sum(harvest.bytes_read for harvest in inventory.harvests.values())
-        with clock.stage("schema graph"):
-            graph = run_schema_graph(store, inventory, case_sensitive=config.case_sensitive)
-        with clock.stage("min-max"):
-            candidates = run_minmax(store, inventory, graph, utc=config.timestamps == "utc")
-        frame_of = engine_frames(spark, inventory)
-        with clock.stage("MinHash", len(candidates)) as entry:
-            surviving, sampled = run_minhash(
-                spark, store, inventory, graph, candidates, kernels, frame_of, config.sketch_rows
-            )
-            entry["bytes"] = sampled.bytes_read
-        with clock.stage("verify", len(surviving)) as entry:
-            edges, verified = run_verify(spark, store, inventory, graph, surviving, kernels, frame_of)
-            entry["bytes"] = verified.bytes_read
-        rows_of = {table: harvest.rows for table, harvest in inventory.harvests.items()} | dict(verified.rows_of)
-        with clock.stage("recipes and plan") as entry:
-            planner = Planner(config=config, engine=self.engine, prices=self.prices, kernels=kernels)
-            plan, entry["bytes"] = planner.plan(inventory, edges, rows_of)
-        with clock.stage("final check"):
-            if self._fail_changed(inventory):
-                edges = [e for e in edges if inventory.is_active(e.child) and inventory.is_active(e.parent)]
-                plan, _ = planner.plan(inventory, edges, rows_of)
-        counts = {
-            "tables": len(inventory.found),
-            "schema_pairs": graph.pairs,
-            "minmax_pairs": len(candidates),
-            "minhash_pairs": len(surviving),
-            "verified_edges": len(edges),
-            "deletable": sum(decision.delete for decision in plan.decisions),
-        }
-        return Outcome(inventory=inventory, counts=counts, edges=edges, plan=plan, rows_of=rows_of)
+def run_stages(run: StageRun, clock: StageClock, found: Sequence[FoundTable], prices: PriceBook, lake: str) -> Outcome:
+    """All stages, from harvest to the plan; they meet in stored tables."""
+    harvested = clock.run("harvest", lambda: run_harvest(run, found), len(found))
+    graph = clock.run("schema graph", lambda: run_schema_graph(run))
+    candidates = clock.run("min-max", lambda: run_minmax(run))
+    surviving = clock.run("MinHash", lambda: run_minhash(run, GRAPH, MINMAX), candidates["pairs"])
+    clock.run("verify", lambda: run_verify(run, GRAPH, MINHASH), surviving["pairs"])
+    edges = read_edges(run.store)
+    rows_of = {table: harvest.rows for table, harvest in run.inventory.harvests.items()}
+    rows_of |= {edge.child: edge.child_rows for edge in edges} | {edge.parent: edge.parent_rows for edge in edges}
+    planner = Planner(run=run, prices=prices)
+    with clock.stage("recipes and plan") as entry:
+        plan, entry["bytes"] = planner.plan(edges, rows_of)
+    with clock.stage("final check"):
+        if fail_changed(run, lake):
+            edges = [e for e in edges if run.inventory.is_active(e.child) and run.inventory.is_active(e.parent)]
+            plan, _ = planner.plan(edges, rows_of)
+    counts = {
+        "tables": harvested["tables"],
+        "schema_pairs": graph["pairs"],
+        "minmax_pairs": candidates["pairs"],
+        "minhash_pairs": surviving["pairs"],
+        "verified_edges": len(edges),
+        "deletable": sum(decision.delete for decision in plan.decisions),
+    }
+    return Outcome(counts=counts, edges=edges, plan=plan, rows_of=rows_of)
 
-    def summary(self, outcome: Outcome, run_id: str) -> dict[str, Any]:
-        """What `summary.json` says, the stages apart. `bytes_read` leaves out the checks of recipes."""
-        funnel = [stage["bytes"] for stage in self.clock.stages if stage["name"] != "recipes and plan"]
-        return {
-            "run_id": run_id,
-            "versions": {**self.engine.versions, "row_hash": HASH_VERSION},
-            "config": {**self.config.public(), "engine_used": self.engine.name, "price_book": self.prices.name},
-            "counts": dict(outcome.counts),
-            "bytes_read": sum(funnel),
-            "lake_bytes": sum(stored_bytes(outcome.inventory, t.table) for t in outcome.inventory.found),
-            "stages": self.clock.stages,
-            "savings_per_month": outcome.plan.savings_per_month,
-            "currency": outcome.plan.currency,
-            "plan_optimal": outcome.plan.optimal,
-            "plan_gap": outcome.plan.gap,
-        }
 
-    def _kernels(self) -> Kernels:
-        config = self.config
-        parallelism = config.kernel_threads or self.engine.parallelism
-        hasher = RowHasher(
-            lane_keys=config.lane_keys, case_sensitive=config.case_sensitive, utc=config.timestamps == "utc"
-        )
-        limits = KernelLimits(threads=1, memory_bytes=max(128 << 20, config.memory_bytes // parallelism // 2))
-        return Kernels(hasher=hasher, limits=limits, parallelism=parallelism)
+def summarise(run: StageRun, outcome: Outcome, clock: StageClock, prices: PriceBook) -> dict[str, Any]:
+    """What `summary.json` says beside the run's id. `bytes_read` leaves out the checks of recipes."""
+    funnel = [stage["bytes"] for stage in clock.stages if stage["name"] != "recipes and plan"]
+    return {
+        "versions": {**run.engine.versions, "row_hash": HASH_VERSION},
+        "config": {**run.config.public(), "engine_used": run.engine.name, "price_book": prices.name},
+        "counts": dict(outcome.counts),
+        "bytes_read": sum(funnel),
+        "lake_bytes": sum(stored_bytes(run.inventory, table.table) for table in run.inventory.found),
+        "stages": clock.stages,
+        "savings_per_month": outcome.plan.savings_per_month,
+        "currency": outcome.plan.currency,
+        "plan_optimal": outcome.plan.optimal,
+        "plan_gap": outcome.plan.gap,
+    }
 
-    def _fail_changed(self, inventory: Inventory) -> bool:
-        """List the lake again; tables whose files are not the pinned ones fail. Delta tables are pinned by version."""
-        listed = discover(self.lake, files_as_tables=self.config.files_as_tables).tables
-        files = [file for table in listed for file in split_into_files(table)]
-        now = {table.id: listing_token(table) for table in (*files, *listed)}
-        changed = [
-            table
-            for table, _ in list(inventory.active())
-            if inventory.found[table].format is not Format.DELTA
-            and now.get(inventory.found[table].id) != listing_token(inventory.found[table])
-        ]
-        for table in changed:
-            inventory.fail(table, "final check", TableChanged())
-        return bool(changed)
+
+def fail_changed(run: StageRun, lake: str) -> bool:
+    """List the lake again; tables whose files are not the pinned ones fail. Delta tables are pinned by version."""
+    listed = discover(lake, files_as_tables=run.config.files_as_tables).tables
+    files = [file for table in listed for file in split_into_files(table)]
+    now = {table.id: listing_token(table) for table in (*files, *listed)}
+    changed = [
+        table
+        for table, _ in run.inventory.active()
+        if run.inventory.found[table].format is not Format.DELTA
+        and now.get(run.inventory.found[table].id) != listing_token(run.inventory.found[table])
+    ]
+    run.fail("final check", {table: TableChanged() for table in changed})
+    return bool(changed)

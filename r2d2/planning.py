@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from r2d2.config import AuditConfig
 from r2d2.lake.inventory import Inventory
+from r2d2.lake.run import StageRun
 from r2d2.model import Edge, Recipe
 from r2d2.recipes.check import check_recipes
 from r2d2.recipes.sql import no_recipe_reason
@@ -16,60 +15,43 @@ from r2d2.recipes.stage import build_recipes
 from r2d2.report.results import stored_bytes
 from r2d2.retention.plan import Candidate, Plan, plan_retention
 from r2d2.retention.prices import PriceBook
-from r2d2.scan.engine_reader import engine_frame
-from r2d2.scan.job import FrameOf, Kernels
-from r2d2.session import Engine
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
 
 
 @dataclass(frozen=True, kw_only=True)
 class Planner:
-    """Decides which tables may go, and asserts nothing that was not run."""
+    """Decides which tables may go, and proposes nothing that was not run."""
 
-    config: AuditConfig
-    engine: Engine
+    run: StageRun
     prices: PriceBook
-    kernels: Kernels
 
-    def plan(self, inventory: Inventory, edges: Sequence[Edge], rows_of: Mapping[int, int | None]) -> tuple[Plan, int]:
+    def plan(self, edges: Sequence[Edge], rows_of: Mapping[int, int | None]) -> tuple[Plan, int]:
         """A plan all of whose recipes gave their table back, and the bytes read to find out."""
+        inventory, config = self.run.inventory, self.run.config
         recipes = build_recipes(edges, inventory)
         confirmed: set[Recipe] = set()
         bytes_read = 0
         while True:
-            keep = keep_reasons(inventory, edges, recipes, rows_of, propose_empty=self.config.propose_empty)
-            plan = self._solve(plan_candidates(inventory, rows_of, keep), recipes)
+            keep = keep_reasons(inventory, edges, recipes, rows_of, propose_empty=config.propose_empty)
+            plan = plan_retention(
+                plan_candidates(inventory, rows_of, keep),
+                recipes,
+                self.prices,
+                reads_per_month=config.assume_reads,
+                horizon_months=config.horizon_months,
+            )
             chosen = [d.recipe for d in plan.decisions if d.recipe is not None and d.recipe not in confirmed]
             if not chosen:
                 return plan, bytes_read
-            with self.engine.scratch_session() as spark:
-                frames = engine_frames(spark, inventory)
-                good, read = check_recipes(spark, chosen, inventory, self.kernels, frames)
+            good, read = self._check(chosen)
             bytes_read += read
             confirmed.update(good)
             refused = set(chosen) - set(good)
             recipes = [recipe for recipe in recipes if recipe not in refused]
 
-    def _solve(self, candidates: Sequence[Candidate], recipes: Sequence[Recipe]) -> Plan:
-        return plan_retention(
-            candidates,
-            recipes,
-            self.prices,
-            reads_per_month=self.config.assume_reads,
-            horizon_months=self.config.horizon_months,
-        )
-
-
-def engine_frames(spark: SparkSession, inventory: Inventory) -> FrameOf:
-    """Rows of tables through the engine's reader, in one session."""
-
-    def frame_of(table: int) -> DataFrame:
-        found = inventory.found[table]
-        return engine_frame(spark, inventory.harvests[table], found.format, found.uri)
-
-    return frame_of
+    def _check(self, recipes: Sequence[Recipe]) -> tuple[list[Recipe], int]:
+        with self.run.engine.scratch_session() as spark:
+            frames = self.run.engine_frames(spark)
+            return check_recipes(spark, recipes, self.run.inventory, self.run.kernels, frames)
 
 
 def plan_candidates(

@@ -1,12 +1,36 @@
-"""The tables of an audit with what is known of them, and which of them still take part."""
+"""The tables of an audit with what is known of them, and which of them still take part: a view of stored tables."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from r2d2.errors import TableFault
-from r2d2.model import FoundTable, Harvest, LeafPath, leaves
+import pyarrow as pa
+
+from r2d2.errors import TableFailed, TableFault, TableUnsupported
+from r2d2.lake.harvest import HARVESTS, found_from_json, found_to_json, harvest_from_row
+from r2d2.model import FoundTable, Harvest, LeafPath, Status, leaves
+
+if TYPE_CHECKING:
+    from r2d2.store.stages import StageStore
+
+HARVEST = "harvest"
+"""The stage that stores the inventory."""
+
+FOUND = pa.schema([("table", pa.int32()), ("found", pa.string()), ("source", pa.string()), ("row", pa.int32())])
+FAILURES = pa.schema(
+    [
+        ("table", pa.int32()),
+        ("stage", pa.string()),
+        ("status", pa.string()),
+        ("error", pa.string()),
+        ("message", pa.string()),
+    ]
+)
+SOURCES = ("tables", "files")
+"""Stored harvests: of the tables of the listing, and of the files of folders that are not one table."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +52,7 @@ class Inventory:
     """
 
     found: tuple[FoundTable, ...]
-    harvests: Mapping[int, Harvest] = field(default_factory=dict)
+    harvests: dict[int, Harvest] = field(default_factory=dict)
     failures: dict[int, Failure] = field(default_factory=dict)
 
     def fail(self, table: int, stage: str, fault: TableFault) -> None:
@@ -49,3 +73,76 @@ class Inventory:
     def leaf_paths(self) -> dict[int, list[LeafPath]]:
         """Leaf paths of the tables that take part."""
         return {table: [path for path, _ in leaves(harvest.schema)] for table, harvest in self.active()}
+
+
+def write_found(store: StageStore, found: Sequence[FoundTable], places: Mapping[str, tuple[str, int]]) -> None:
+    """Store the tables of the audit.
+
+    Args:
+        store: Stage tables.
+        found: All tables, by position.
+        places: By table id, in which stored harvest and under which number its row stands.
+    """
+    rows = []
+    for table in found:
+        source, row = places.get(table.id, ("", -1))
+        rows.append({"table": table.table, "found": found_to_json(table), "source": source, "row": row})
+    store.write_table(HARVEST, "found", pa.Table.from_pylist(rows, schema=FOUND))
+
+
+def write_failures(store: StageStore, stage: str, inventory: Inventory) -> None:
+    """Store the failures of one stage."""
+    rows = [dataclasses.asdict(failure) for failure in inventory.failures.values() if failure.stage == stage]
+    store.write_table(stage, "failures", pa.Table.from_pylist(rows, schema=FAILURES))
+
+
+def read_inventory(store: StageStore, reader: str, stages: Sequence[str] = ()) -> Inventory:
+    """The inventory that the harvest has stored, without the tables that later stages have failed.
+
+    Args:
+        store: Stage tables.
+        reader: Which reader the audit asks for: `auto`, `files` or `engine`.
+        stages: Later stages whose failures count.
+    """
+    rows = {
+        (source, row["table"]): row
+        for source in SOURCES
+        for row in store.read_table(HARVEST, source, HARVESTS).to_pylist()
+    }
+    places = sorted(store.read_table(HARVEST, "found", FOUND).to_pylist(), key=lambda place: place["table"])
+    inventory = Inventory(found=tuple(found_from_json(place["found"]) for place in places))
+    for table, place in zip(inventory.found, places, strict=True):
+        try:
+            harvest = _harvest(table, rows.get((place["source"], place["row"])))
+            inventory.harvests[table.table] = _with_reader(harvest, reader)
+        except TableFault as fault:
+            inventory.fail(table.table, "discovery" if table.fault else HARVEST, fault)
+    for stage in stages:
+        for row in store.read_table(stage, "failures", FAILURES).to_pylist():
+            inventory.failures.setdefault(row["table"], Failure(**row))
+    return inventory
+
+
+def _harvest(table: FoundTable, row: Mapping[str, Any] | None) -> Harvest:
+    if table.fault is not None:
+        raise fault_of(table.fault_status, table.fault, "Listing")
+    if row is None:
+        raise TableFailed("the harvest returned nothing for it", error="Lost")
+    if row["status"] != Status.OK.value:
+        raise fault_of(Status(row["status"]), row["message"], row["error"])
+    return harvest_from_row(dict(row))
+
+
+def fault_of(status: Status, message: str, error: str) -> TableFault:
+    """A fault from its parts."""
+    kind = TableUnsupported if status is Status.UNSUPPORTED else TableFailed
+    return kind(message, error=error)
+
+
+def _with_reader(harvest: Harvest, reader: str) -> Harvest:
+    """The harvest with the reader that the audit asks for; refused where the kernel would not read it faithfully."""
+    if reader == "engine":
+        return dataclasses.replace(harvest, reader="engine")
+    if reader == "files" and harvest.reader == "engine":
+        raise TableUnsupported(f"the files reader cannot read it: {harvest.reader_reason}", error="Reader")
+    return harvest

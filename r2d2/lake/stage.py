@@ -2,101 +2,67 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from r2d2.config import AuditConfig
-from r2d2.errors import NotOneTable, TableFailed, TableFault, TableUnsupported
+from r2d2.errors import NotOneTable
 from r2d2.lake.discovery import numbered, split_into_files
-from r2d2.lake.harvest import HARVESTS, found_to_json, harvest_batches, harvest_from_row
-from r2d2.lake.inventory import Inventory
+from r2d2.lake.harvest import HARVESTS, found_to_json, harvest_batches
+from r2d2.lake.inventory import HARVEST, write_found
 from r2d2.lake.text import TextOptions
-from r2d2.model import FoundTable, Harvest, Status, spark_ddl
+from r2d2.model import FoundTable, spark_ddl
 from r2d2.scan.plan import deal
 from r2d2.session import engine_errors
 
 if TYPE_CHECKING:
-    from r2d2.session import Engine
-    from r2d2.store.stages import StageStore
+    from r2d2.lake.run import StageRun
 
-STAGE = "harvest"
 _NOT_ONE_TABLE = NotOneTable().error
+_OUTCOME = pa.schema([HARVESTS.field(name) for name in ("table", "error", "bytes_read")])
 
 
-def run_harvest(engine: Engine, store: StageStore, config: AuditConfig, found: Sequence[FoundTable]) -> Inventory:
-    """Harvest all tables that the listing could name.
+def run_harvest(run: StageRun, found: Sequence[FoundTable]) -> dict[str, int]:
+    """Harvest and store the metadata of all tables that the listing could name.
 
-    A folder whose files turn out not to be one table is replaced by its files, which a second job harvests.
+    A folder whose files turn out not to be one table is replaced by its files, which a second job harvests. Tables with
+    a fault in the listing or in their metadata are among the failures of the stored inventory.
 
     Returns:
-        The inventory; tables with a fault in the listing or in their metadata are among its failures.
+        Tables, and bytes that were read.
     """
-    rows = _harvest(engine, store, config, [table for table in found if table.fault is None], "tables")
-    folders = [table for table in found if table.id in rows and rows[table.id]["error"] == _NOT_ONE_TABLE]
+    tables = _harvest(run, [table for table in found if table.fault is None], "tables")
+    folders = [table for table in found if tables.get(table.id, {}).get("error") == _NOT_ONE_TABLE]
+    places = {name: ("tables", row["table"]) for name, row in tables.items()}
+    files: dict[str, dict[str, Any]] = {}
     if folders:
-        files = [file for folder in folders for file in split_into_files(folder)]
-        new = {file.id for file in files}
-        found = numbered([*(table for table in found if table not in folders), *files])
-        rows |= _harvest(engine, store, config, [table for table in found if table.id in new], "files")
-    store.commit(STAGE, {"tables": len(found)})
-    return _inventory(found, rows, config.reader)
+        split = [file for folder in folders for file in split_into_files(folder)]
+        found = numbered([*(table for table in found if table not in folders), *split])
+        new = {file.id for file in split}
+        files = _harvest(run, [table for table in found if table.id in new], "files")
+        places |= {name: ("files", row["table"]) for name, row in files.items()}
+    write_found(run.store, found, places)
+    bytes_read = sum(row["bytes_read"] or 0 for row in (*tables.values(), *files.values()))
+    counts = {"tables": len(found), "bytes_read": bytes_read}
+    run.store.commit(HARVEST, counts)
+    return counts
 
 
-def _harvest(
-    engine: Engine, store: StageStore, config: AuditConfig, work: Sequence[FoundTable], name: str
-) -> dict[str, dict[str, Any]]:
-    """Rows of HARVESTS by table id, from one job."""
+def _harvest(run: StageRun, work: Sequence[FoundTable], name: str) -> dict[str, dict[str, Any]]:
+    """Rows of HARVESTS by table id, stored under a name by one job."""
     if not work:
         return {}
-    dealt = deal([_work(table) for table in work], 4 * engine.parallelism)
+    dealt = deal([_work(table) for table in work], 4 * run.engine.parallelism)
     bins = [[found_to_json(work[position]) for position in positions] for positions in dealt]
-    options = TextOptions(csv_delimiter=config.csv_delimiter, csv_types=config.csv_types)
-    kernel = _harvester(options, store.folder(STAGE, f"{name}-text"))
+    options = TextOptions(csv_delimiter=run.config.csv_delimiter, csv_types=run.config.csv_types)
+    kernel = _harvester(options, run.store.folder(HARVEST, f"{name}-text"))
     with engine_errors():
-        frame = engine.spark.createDataFrame(pa.table({"items": pa.array(bins, pa.list_(pa.string()))}))
-        store.write_frame(STAGE, name, frame.repartition(len(bins)).mapInArrow(kernel, spark_ddl(HARVESTS)))
+        frame = run.engine.spark.createDataFrame(pa.table({"items": pa.array(bins, pa.list_(pa.string()))}))
+        run.store.write_frame(HARVEST, name, frame.repartition(len(bins)).mapInArrow(kernel, spark_ddl(HARVESTS)))
     ids = {table.table: table.id for table in work}
-    return {ids[row["table"]]: row for row in store.read_table(STAGE, name, HARVESTS).to_pylist()}
-
-
-def _inventory(found: Sequence[FoundTable], rows: Mapping[str, dict[str, Any]], reader: str) -> Inventory:
-    inventory = Inventory(found=tuple(found))
-    harvests: dict[int, Harvest] = {}
-    for table in found:
-        row = rows.get(table.id)
-        try:
-            if table.fault is not None:
-                raise _fault(table.fault_status, table.fault, "Listing")
-            if row is None:
-                raise TableFailed("the harvest returned nothing for it", error="Lost")
-            if row["status"] != Status.OK.value:
-                raise _fault(Status(row["status"]), row["message"], row["error"])
-            harvests[table.table] = with_reader(harvest_from_row(row), reader)
-        except TableFault as fault:
-            inventory.fail(table.table, "discovery" if table.fault else STAGE, fault)
-    inventory.harvests = harvests
-    return inventory
-
-
-def _fault(status: Status, message: str, error: str) -> TableFault:
-    kind = TableUnsupported if status is Status.UNSUPPORTED else TableFailed
-    return kind(message, error=error)
-
-
-def with_reader(harvest: Harvest, reader: str) -> Harvest:
-    """The harvest with the reader that the audit asks for.
-
-    Raises:
-        TableUnsupported: If the kernel is asked to read what it cannot read faithfully.
-    """
-    if reader == "engine":
-        return dataclasses.replace(harvest, reader="engine")
-    if reader == "files" and harvest.reader == "engine":
-        raise TableUnsupported(f"the files reader cannot read it: {harvest.reader_reason}", error="Reader")
-    return harvest
+    narrow = run.store.read_table(HARVEST, name, _OUTCOME).to_pylist()
+    return {ids[row["table"]]: row for row in narrow}
 
 
 def _work(table: FoundTable) -> int:

@@ -6,65 +6,47 @@ count alone. So a child's fingerprint below both thresholds that is not in the p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
-from r2d2.model import Harvest, SchemaGraph
+from r2d2.model import Harvest
 from r2d2.scan.fingerprints import EVERYTHING
-from r2d2.scan.job import Comparison, FrameOf, Kernels, compare_tables
-from r2d2.scan.plan import Pair, TableScan, column_sets
+from r2d2.scan.job import compare_tables
+from r2d2.scan.plan import TableScan, column_sets
+from r2d2.scan.stored import read_graph, read_pairs, write_pairs
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    from r2d2.lake.run import StageRun
 
-    from r2d2.lake.inventory import Inventory
-    from r2d2.store.stages import StageStore
-
-STAGE = "minhash"
-SURVIVORS = pa.schema(
-    [("child", pa.int32()), ("parent", pa.int32()), ("column_set", pa.int32()), ("sampled", pa.int64())]
-)
+MINHASH = "minhash"
 _UNKNOWN_ROWS = 1 << 20
 
 
-def run_minhash(
-    spark: SparkSession,
-    store: StageStore,
-    inventory: Inventory,
-    graph: SchemaGraph,
-    pairs: Sequence[Pair],
-    kernels: Kernels,
-    engine_frame_of: FrameOf,
-    sketch_rows: int,
-) -> tuple[list[Pair], Comparison]:
-    """The pairs that samples do not refute, sorted and stored; tables that failed on the way leave the inventory."""
+def run_minhash(run: StageRun, graph_stage: str, pairs_stage: str) -> dict[str, int]:
+    """Store the pairs of an earlier stage that samples do not refute; tables that fail on the way are stored too.
+
+    Returns:
+        The pairs that survive, and bytes that were read.
+    """
+    graph = read_graph(run.store, graph_stage, case_sensitive=run.config.case_sensitive)
+    pairs = read_pairs(run.store, pairs_stage)
+    harvests = run.inventory.harvests
     scans = [
         TableScan(
             table=table,
-            harvest=inventory.harvests[table],
+            harvest=harvests[table],
             column_sets=sets,
-            threshold=sample_threshold(inventory.harvests[table], sketch_rows),
+            threshold=sample_threshold(harvests[table], run.config.sketch_rows),
         )
         for table, sets in sorted(column_sets(pairs, graph).items())
     ]
-    comparison = compare_tables(spark, scans, pairs, kernels, engine_frame_of)
-    for table, fault in comparison.faults.items():
-        inventory.fail(table, STAGE, fault)
+    spark = run.engine.spark
+    comparison = compare_tables(spark, scans, pairs, run.kernels, run.engine_frames(spark))
+    run.fail(MINHASH, comparison.faults)
     survivors = sorted(pair for pair, verdict in comparison.verdicts.items() if verdict.missing == 0)
-    rows = [
-        {
-            "child": pair.child,
-            "parent": pair.parent,
-            "column_set": pair.column_set,
-            "sampled": comparison.verdicts[pair].distinct,
-        }
-        for pair in survivors
-    ]
-    store.write_table(STAGE, "pairs", pa.Table.from_pylist(rows, schema=SURVIVORS))
-    store.commit(STAGE, {"pairs": len(survivors), "bytes_read": comparison.bytes_read})
-    return survivors, comparison
+    write_pairs(run.store, MINHASH, survivors)
+    counts = {"pairs": len(survivors), "bytes_read": comparison.bytes_read}
+    run.store.commit(MINHASH, counts)
+    return counts
 
 
 def sample_threshold(harvest: Harvest, sketch_rows: int) -> int:

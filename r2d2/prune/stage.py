@@ -7,46 +7,47 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 
-from r2d2.model import Claim, Harvest, LeafPath, SchemaClass, SchemaGraph, TypeClass, leaf_key, leaves, type_class
+from r2d2.model import Claim, Harvest, LeafPath, SchemaClass, SchemaGraph, TypeClass, leaves, type_class
 from r2d2.prune.evidence import Evidence, fragment_evidence, merge_evidence
 from r2d2.prune.minmax import BLOCK_PAIRS, TableEvidence, surviving
 from r2d2.prune.schema_graph import build_schema_graph
 from r2d2.scan.plan import Pair, column_order, matching_paths
+from r2d2.scan.stored import read_graph, write_graph, write_pairs
 
 if TYPE_CHECKING:
-    from r2d2.lake.inventory import Inventory
-    from r2d2.store.stages import StageStore
+    from r2d2.lake.run import StageRun
 
-CLASSES = pa.schema([("class", pa.int32()), ("leaves", pa.list_(pa.string())), ("tables", pa.list_(pa.int32()))])
-CLASS_EDGES = pa.schema([("child", pa.int32()), ("parent", pa.int32())])
-PAIR_COLUMNS = pa.schema([("child", pa.int32()), ("parent", pa.int32()), ("column_set", pa.int32())])
+GRAPH = "schema_graph"
+MINMAX = "minmax"
 
 
-def run_schema_graph(store: StageStore, inventory: Inventory, *, case_sensitive: bool) -> SchemaGraph:
-    """Build and store the schema graph of the tables that take part."""
-    graph = build_schema_graph(inventory.leaf_paths(), case_sensitive=case_sensitive)
-    classes = [
-        {"class": c.id, "leaves": [leaf_key(path) for path in sorted(c.names)], "tables": list(c.tables)}
-        for c in graph.classes
-    ]
-    edges = [{"child": child, "parent": parent} for child, parent in graph.edges]
-    store.write_table("schema_graph", "classes", pa.Table.from_pylist(classes, schema=CLASSES))
-    store.write_table("schema_graph", "edges", pa.Table.from_pylist(edges, schema=CLASS_EDGES))
-    store.commit("schema_graph", {"classes": len(classes), "edges": len(edges), "pairs": graph.pairs})
-    return graph
+def run_schema_graph(run: StageRun) -> dict[str, int]:
+    """Store the schema graph of the tables that take part.
+
+    Returns:
+        Classes, edges between them, and the pairs of tables that these stand for.
+    """
+    graph = build_schema_graph(run.inventory.leaf_paths(), case_sensitive=run.config.case_sensitive)
+    write_graph(run.store, GRAPH, graph)
+    counts = {"classes": len(graph.classes), "edges": len(graph.edges), "pairs": graph.pairs}
+    run.store.commit(GRAPH, counts)
+    return counts
 
 
-def run_minmax(store: StageStore, inventory: Inventory, graph: SchemaGraph, *, utc: bool) -> list[Pair]:
-    """The pairs that metadata does not refute, sorted; stored as well."""
-    evidence = {table: table_evidence(harvest, utc=utc) for table, harvest in inventory.active()}
+def run_minmax(run: StageRun) -> dict[str, int]:
+    """Store the pairs of the schema graph that metadata does not refute.
+
+    Returns:
+        How many there are.
+    """
+    graph = read_graph(run.store, GRAPH, case_sensitive=run.config.case_sensitive)
+    evidence = {table: table_evidence(harvest, utc=run.utc) for table, harvest in run.inventory.active()}
     pairs = sorted(pair for edge in graph.edges for pair in _edge_pairs(graph, edge, evidence))
-    columns = [[getattr(pair, name) for pair in pairs] for name in PAIR_COLUMNS.names]
-    arrays = [pa.array(column, pa.int32()) for column in columns]
-    store.write_table("minmax", "pairs", pa.Table.from_arrays(arrays, schema=PAIR_COLUMNS))
-    store.commit("minmax", {"pairs": len(pairs)})
-    return pairs
+    write_pairs(run.store, MINMAX, pairs)
+    counts = {"pairs": len(pairs)}
+    run.store.commit(MINMAX, counts)
+    return counts
 
 
 def table_evidence(harvest: Harvest, *, utc: bool) -> TableEvidence:

@@ -61,11 +61,12 @@ class StageStore:
 
     def read_table(self, stage: str, name: str, schema: pa.Schema) -> pa.Table:
         """The rows of a stored table, on the driver, in the given schema."""
-        found = sorted(self._fs.ls(f"{self._path}/{stage}/{name}", detail=False))
+        folder = f"{self._path}/{stage}/{name}"
+        found = sorted(self._fs.ls(folder, detail=False)) if self._fs.exists(folder) else []
         parts = []
         for path in (path for path in found if path.endswith(".parquet")):
             with self._fs.open(path, "rb") as source:
-                parts.append(pq.read_table(source).select(schema.names).cast(schema))
+                parts.append(pq.read_table(source, columns=schema.names).select(schema.names).cast(schema))
         return pa.concat_tables(parts) if parts else schema.empty_table()
 
     def commit(self, stage: str, counts: Mapping[str, Any]) -> None:

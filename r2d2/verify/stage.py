@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from r2d2.model import Edge, SchemaClass, SchemaGraph, leaf_key
-from r2d2.scan.job import Comparison, FrameOf, Kernels, Verdict, compare_tables
+from r2d2.model import Edge, SchemaClass, leaf_key, leaf_path
+from r2d2.scan.job import Comparison, Verdict, compare_tables
 from r2d2.scan.plan import Pair, TableScan, column_order, column_sets
+from r2d2.scan.stored import read_graph, read_pairs
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
-
-    from r2d2.lake.inventory import Inventory
+    from r2d2.lake.run import StageRun
     from r2d2.store.stages import StageStore
 
-STAGE = "verify"
+VERIFY = "verify"
 EDGES = pa.schema(
     [
         ("child", pa.int32()),
@@ -34,23 +32,21 @@ EDGES = pa.schema(
 )
 
 
-def run_verify(
-    spark: SparkSession,
-    store: StageStore,
-    inventory: Inventory,
-    graph: SchemaGraph,
-    pairs: Sequence[Pair],
-    kernels: Kernels,
-    engine_frame_of: FrameOf,
-) -> tuple[list[Edge], Comparison]:
-    """The containments among some pairs, sorted and stored; tables that failed on the way leave the inventory."""
+def run_verify(run: StageRun, graph_stage: str, pairs_stage: str) -> dict[str, int]:
+    """Store the containments among the pairs of an earlier stage; tables that fail on the way are stored too.
+
+    Returns:
+        The edges, and bytes that were read.
+    """
+    graph = read_graph(run.store, graph_stage, case_sensitive=run.config.case_sensitive)
+    pairs = read_pairs(run.store, pairs_stage)
     scans = [
-        TableScan(table=table, harvest=inventory.harvests[table], column_sets=sets)
+        TableScan(table=table, harvest=run.inventory.harvests[table], column_sets=sets)
         for table, sets in sorted(column_sets(pairs, graph).items())
     ]
-    comparison = compare_tables(spark, scans, pairs, kernels, engine_frame_of)
-    for table, fault in comparison.faults.items():
-        inventory.fail(table, STAGE, fault)
+    spark = run.engine.spark
+    comparison = compare_tables(spark, scans, pairs, run.kernels, run.engine_frames(spark))
+    run.fail(VERIFY, comparison.faults)
     class_of = {table: schema_class for schema_class in graph.classes for table in schema_class.tables}
     edges = [
         edge_of(pair, verdict, comparison, class_of[pair.child], class_of[pair.parent])
@@ -58,9 +54,17 @@ def run_verify(
         if verdict.missing == 0
     ]
     rows = [{**dataclasses.asdict(edge), "columns": [leaf_key(path) for path in edge.columns]} for edge in edges]
-    store.write_table(STAGE, "edges", pa.Table.from_pylist(rows, schema=EDGES))
-    store.commit(STAGE, {"edges": len(edges), "bytes_read": comparison.bytes_read})
-    return edges, comparison
+    run.store.write_table(VERIFY, "edges", pa.Table.from_pylist(rows, schema=EDGES))
+    counts = {"edges": len(edges), "bytes_read": comparison.bytes_read}
+    run.store.commit(VERIFY, counts)
+    return counts
+
+
+def read_edges(store: StageStore) -> list[Edge]:
+    """The stored containments, sorted by child and parent."""
+    rows = store.read_table(VERIFY, "edges", EDGES).to_pylist()
+    edges = [Edge(**{**row, "columns": tuple(leaf_path(key) for key in row["columns"])}) for row in rows]
+    return sorted(edges, key=lambda edge: (edge.child, edge.parent))
 
 
 def edge_of(pair: Pair, verdict: Verdict, comparison: Comparison, child: SchemaClass, parent: SchemaClass) -> Edge:

@@ -17,10 +17,10 @@ from r2d2.cli import cli, parse_size
 from r2d2.config import AuditConfig
 from r2d2.errors import R2D2Error
 from r2d2.lake.harvest import CLAIM, FRAGMENT, HARVESTS
-from r2d2.minhash.stage import SURVIVORS
-from r2d2.prune.stage import CLASS_EDGES, CLASSES, PAIR_COLUMNS
+from r2d2.lake.inventory import FAILURES, FOUND
 from r2d2.scan.compare import PAIRS, VERDICTS
 from r2d2.scan.fingerprints import FINGERPRINTS
+from r2d2.scan.stored import CLASS_EDGES, CLASSES, STORED_PAIRS
 from r2d2.session import delta_package
 from r2d2.store.results import RESULT_SCHEMAS
 from r2d2.verify.stage import EDGES
@@ -252,8 +252,10 @@ STORED: dict[str, pa.Schema | pa.StructType] = {
     "harvest/tables": HARVESTS,
     "schema_graph/classes": CLASSES,
     "schema_graph/edges": CLASS_EDGES,
-    "minmax/pairs": PAIR_COLUMNS,
-    "minhash/pairs": SURVIVORS,
+    "harvest/found": FOUND,
+    "minmax/pairs": STORED_PAIRS,
+    "minhash/pairs": STORED_PAIRS,
+    "minhash/failures": FAILURES,
     "verify/edges": EDGES,
     "fragments": FRAGMENT,
     "claims": CLAIM,

@@ -1,0 +1,55 @@
+"""What every stage is given: the stored tables, the engine and the configuration of one audit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from r2d2.config import AuditConfig
+from r2d2.errors import TableFault
+from r2d2.lake.inventory import Inventory, read_inventory, write_failures
+from r2d2.scan.engine_reader import engine_frame
+from r2d2.scan.job import FrameOf, Kernels
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+    from r2d2.session import Engine
+    from r2d2.store.stages import StageStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageRun:
+    """One audit as its stages see it: they meet in `store` alone."""
+
+    config: AuditConfig
+    engine: Engine
+    store: StageStore
+    kernels: Kernels
+
+    @property
+    def utc(self) -> bool:
+        """Whether dates, zone-less timestamps and instants are read on one clock."""
+        return self.config.timestamps == "utc"
+
+    @cached_property
+    def inventory(self) -> Inventory:
+        """The tables of the audit, once the harvest has stored them."""
+        return read_inventory(self.store, self.config.reader)
+
+    def fail(self, stage: str, faults: Mapping[int, TableFault]) -> None:
+        """Take tables out of the audit, and store why."""
+        for table, fault in faults.items():
+            self.inventory.fail(table, stage, fault)
+        write_failures(self.store, stage, self.inventory)
+
+    def engine_frames(self, spark: SparkSession) -> FrameOf:
+        """Rows of tables through the engine's reader, in one session."""
+
+        def frame_of(table: int) -> DataFrame:
+            found = self.inventory.found[table]
+            return engine_frame(spark, self.inventory.harvests[table], found.format, found.uri)
+
+        return frame_of
