@@ -171,6 +171,19 @@ def listing_token(found: FoundTable) -> str:
     return hashlib.sha256(json.dumps(files).encode()).hexdigest()
 
 
+def holds_other_files(found: FoundTable) -> bool:
+    """Whether an engine that is given a table's folder would meet files that are not the table's: links, notes, ….
+
+    Names that start with `_` or `.` do not count: no engine reads them.
+    """
+    own = sorted(file.uri[len(found.uri) + 1 :] for file in found.files)
+    if own == [""]:
+        return False
+    fs, path = filesystem(found.uri)
+    below = (str(entry)[len(path.rstrip("/")) + 1 :] for entry in fs.find(path))
+    return own != sorted(name for name in below if not any(part[:1] in ("_", ".") for part in name.split("/")))
+
+
 def data_format(name: str) -> Format | None:
     """The format that a file's ending stands for."""
     lowered = name.lower()

@@ -11,7 +11,7 @@ from decimal import Decimal
 import pyarrow as pa
 
 from r2d2.errors import NotOneTable, TableFailed, TableUnsupported
-from r2d2.lake.discovery import listing_token
+from r2d2.lake.discovery import holds_other_files, listing_token
 from r2d2.lake.partitions import NULL_TEXT, infer_partition_types, partition_scalar, partition_values
 from r2d2.model import (
     Claim,
@@ -314,6 +314,8 @@ def _no_parent_reason(found: FoundTable, schema: pa.Schema, widened: list[str]) 
         return "a partition folder's name has escapes outside ASCII, which engines decode differently"
     if any(f"={NULL_TEXT}/" in file.uri[len(found.uri) :] for file in found.files):
         return "a partition value is NULL, which Sail reads as text"
+    if holds_other_files(found):
+        return "its folder holds other files, which Spark or Sail would read too"
     if _has_twins(schema, fold):
         return "two of its columns differ only by case"
     return None

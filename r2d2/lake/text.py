@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from r2d2.errors import NotOneTable, TableFailed
 from r2d2.lake.csv import CsvTable, csv_view_options, read_csv_table, write_csv_copy
-from r2d2.lake.discovery import listing_token
+from r2d2.lake.discovery import holds_other_files, listing_token
 from r2d2.lake.json_lines import (
     NO_PARENT_REASON,
     Shape,
@@ -26,7 +26,6 @@ from r2d2.lake.json_lines import (
 from r2d2.lake.partitions import infer_partition_types, partition_scalar, partition_values
 from r2d2.lake.text_files import Snapshot, take_snapshot
 from r2d2.model import Claim, Format, FoundTable, Fragment, Harvest, encode_bound, fold, type_class
-from r2d2.scan.files import filesystem
 from r2d2.scan.footer import footer_claims, read_footer
 
 Values = dict[str, str | None]
@@ -209,7 +208,7 @@ def _location_quirk(found: FoundTable) -> str | None:
         return "a file's name has characters that Spark or Sail do not take literally"
     if len({_compression(file.uri) for file in found.files}) > 1:
         return "its files are compressed in different ways, which Sail does not read together"
-    if _visible_names(folder) != sorted(os.path.basename(file.uri) for file in found.files):
+    if holds_other_files(found):
         return "its folder holds other files, which Spark and Sail would read too"
     return None
 
@@ -217,9 +216,3 @@ def _location_quirk(found: FoundTable) -> str | None:
 def _compression(uri: str) -> str:
     ending = os.path.splitext(uri)[1].lower()
     return ending if ending in (".gz", ".zst") else ""
-
-
-def _visible_names(folder: str) -> list[str]:
-    fs, path = filesystem(folder)
-    names = [str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in fs.ls(path, detail=False)]
-    return sorted(name for name in names if not name.startswith(("_", ".")))

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r2d2.errors import LakeError, UsageError
-from r2d2.lake.discovery import Discovery, discover, listing_token
+from r2d2.lake.discovery import Discovery, discover, holds_other_files, listing_token
 from r2d2.model import Format, FoundTable, Status
 from r2d2.scan.files import stamp
 
@@ -329,3 +329,28 @@ def test_an_object_store_shows_the_same_tables_and_each_data_file_is_in_one(tree
             in_log = any(f"{lake}/{path}".startswith(f"{log}/") for log in logs)
             is_data = last.endswith((".csv", ".parquet", ".json"))
             assert (f"{lake}/{path}" in covered) == (is_data and not skipped and not in_log)
+
+
+@pytest.mark.parametrize(
+    ("others", "holds"),
+    [
+        ([], False),
+        (["t/_SUCCESS", "t/.part.crc", "t/_log/x.txt"], False),
+        (["t/notes.txt"], True),
+        (["t/k=1/readme.md"], True),
+    ],
+)
+def test_files_that_are_not_the_tables_are_seen(tmp_path, others, holds):
+    lake = build(tmp_path, "t/k=1/a.parquet", "t/k=2/b.parquet", "single.parquet")
+    for other in others:
+        (lake / other).parent.mkdir(parents=True, exist_ok=True)
+        (lake / other).write_text("x")
+    found = discover(str(lake))
+    assert holds_other_files(one(found, "t")) is holds
+    assert not holds_other_files(one(found, "single.parquet"))
+
+
+def test_a_link_in_a_tables_folder_is_another_file(tmp_path):
+    lake = build(tmp_path, "t/a.parquet", "elsewhere/b.parquet")
+    (lake / "t/link.parquet").symlink_to(lake / "elsewhere/b.parquet")
+    assert holds_other_files(one(discover(str(lake)), "t"))
