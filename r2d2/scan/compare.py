@@ -38,6 +38,8 @@ VERDICTS = pa.schema(
         pa.field("distinct", pa.int64()),  # distinct child rows compared
         pa.field("missing", pa.int64()),  # of those, absent from the parent
         pa.field("excess", pa.int64()),  # of those, more frequent in the child than in the parent
+        pa.field("child_rows", pa.int64()),  # rows of the child that reached the comparison, repeated ones too
+        pa.field("parent_rows", pa.int64()),
         pa.field("table", pa.int32()),  # the columns of a report, see FINGERPRINTS
         pa.field("rows_read", pa.int64()),
         pa.field("bytes_read", pa.int64()),
@@ -119,23 +121,24 @@ def missing_and_excess(child: Bag, parent: Bag) -> tuple[int, int]:
 
 _REPORT_COLUMNS = ["table", "rows_read", "bytes_read", "error", "message", "status"]
 _NO_REPORT = {"table": REPORT, "rows_read": 0, "bytes_read": 0, "error": "", "message": "", "status": ""}
-_NO_VERDICT = {"child": REPORT, "parent": REPORT, "column_set": REPORT, "distinct": 0, "missing": 0, "excess": 0}
+_COUNTS = ("distinct", "missing", "excess", "child_rows", "parent_rows")
+_NO_VERDICT = {"child": REPORT, "parent": REPORT, "column_set": REPORT, **dict.fromkeys(_COUNTS, 0)}
 _EMPTY = Bag(ids=np.empty(0, np.int64), first=np.empty(0, np.int64), counts=np.empty(0, np.int64))
 
 
 def _verdicts(bags: dict[tuple[int, int], Bag], pairs: pa.Table) -> Iterator[dict[str, Any]]:
     """One verdict per pair; equal bags, as copies of a table have, are compared with others only once."""
     contents = {key: _content(bag) for key, bag in bags.items()}
-    known: dict[tuple[bytes, bytes, int], tuple[int, int, int]] = {}
+    known: dict[tuple[bytes, bytes, int], tuple[int, ...]] = {}
     for pair in pairs.to_pylist():
         child, parent = (pair["child"], pair["column_set"]), (pair["parent"], pair["column_set"])
         question = (contents.get(child, b""), contents.get(parent, b""), pair["last"])
         if question not in known:
-            compared = up_to(bags.get(child, _EMPTY), pair["last"])
-            known[question] = (len(compared.ids), *missing_and_excess(compared, bags.get(parent, _EMPTY)))
-        distinct, missing, excess = known[question]
+            compared, there = up_to(bags.get(child, _EMPTY), pair["last"]), bags.get(parent, _EMPTY)
+            sizes = (int(compared.counts.sum()), int(there.counts.sum()))
+            known[question] = (len(compared.ids), *missing_and_excess(compared, there), *sizes)
         named = {name: pair[name] for name in ("child", "parent", "column_set")}
-        yield {**named, "distinct": distinct, "missing": missing, "excess": excess}
+        yield {**named, **dict(zip(_COUNTS, known[question], strict=True))}
 
 
 def _content(bag: Bag) -> bytes:

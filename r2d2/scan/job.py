@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
@@ -11,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from pyspark.errors import AnalysisException, PySparkException
 
-from r2d2.errors import TableFailed, TableFault, TableUnsupported
+from r2d2.errors import EngineError, TableFailed, TableFault, TableUnsupported
 from r2d2.model import spark_ddl
 from r2d2.scan.compare import PAIRS, VERDICTS, compare_bucket
 from r2d2.scan.duck import KernelLimits
-from r2d2.scan.fingerprints import FINGERPRINTS, REPORT, ScanItem, scan_items
+from r2d2.scan.fingerprints import EVERYTHING, FINGERPRINTS, REPORT, ScanItem, scan_items
 from r2d2.scan.plan import Buckets, Pair, TableScan, assign_buckets, balanced, items_of, pair_rows
 from r2d2.scan.rowhash import RowHasher
 from r2d2.session import engine_errors
@@ -106,7 +105,7 @@ def compare_tables(
             faults |= _unreadable_frames(frames)
             readable = [frame for table, frame in frames.items() if table not in faults]
             rows = _run(spark, [*files, *readable], questions)
-    return _outcome(rows, scans, pairs, faults)
+    return _outcome(rows, scans, pairs, buckets, faults)
 
 
 def _engine_frames(
@@ -194,41 +193,53 @@ def _run(spark: SparkSession, frames: Sequence[DataFrame], questions: pa.Table) 
 
 
 def _outcome(
-    rows: pa.Table, scans: Sequence[TableScan], pairs: Sequence[Pair], found_faults: Mapping[int, TableFault]
+    rows: pa.Table,
+    scans: Sequence[TableScan],
+    pairs: Sequence[Pair],
+    buckets: Mapping[int, Buckets],
+    found_faults: Mapping[int, TableFault],
 ) -> Comparison:
-    sums: dict[Pair, list[int]] = {pair: [0, 0, 0] for pair in pairs}
-    faults = dict(found_faults)
-    rows_read: dict[int, int] = defaultdict(int)
-    bytes_read = 0
+    answers: dict[Pair, list[dict[str, Any]]] = {pair: [] for pair in pairs}
+    reports: list[dict[str, Any]] = []
     for row in rows.to_pylist():
-        if row["child"] != REPORT:
-            pair = Pair(child=row["child"], parent=row["parent"], column_set=row["column_set"])
-            sums[pair] = [old + row[name] for old, name in zip(sums[pair], _COUNTS, strict=True)]
-            continue
-        bytes_read += row["bytes_read"]
-        if row["error"]:
-            faults.setdefault(row["table"], _fault(row))
+        if row["child"] == REPORT:
+            reports.append(row)
         else:
-            rows_read[row["table"]] += row["rows_read"]
+            answers[Pair(child=row["child"], parent=row["parent"], column_set=row["column_set"])].append(row)
+    faults = {**{row["table"]: _fault(row) for row in reversed(reports) if row["error"]}, **found_faults}
+    rows_of = {scan.table: 0 for scan in scans}
+    for row in reports:
+        rows_of[row["table"]] += row["rows_read"]
     for scan in scans:
-        if scan.table not in faults and scan.harvest.rows not in (None, rows_read[scan.table]):
+        if scan.table not in faults and scan.harvest.rows not in (None, rows_of[scan.table]):
             message = "a reader returned another number of rows than the metadata says"
             faults[scan.table] = TableFailed(message, error="RowCount")
-        if scan.harvest.reader == "engine":
-            bytes_read += scan.harvest.table_bytes
+    judged = {pair: own for pair, own in answers.items() if pair.child not in faults and pair.parent not in faults}
+    whole = {scan.table for scan in scans if scan.threshold == EVERYTHING}
+    for pair, own in judged.items():
+        check_complete(pair, own, buckets[pair.child].count, {t: n for t, n in rows_of.items() if t in whole})
     return Comparison(
         verdicts={
-            pair: Verdict(distinct=distinct, missing=missing, excess=excess)
-            for pair, (distinct, missing, excess) in sums.items()
-            if pair.child not in faults and pair.parent not in faults
+            pair: Verdict(**{name: sum(row[name] for row in own) for name in ("distinct", "missing", "excess")})
+            for pair, own in judged.items()
         },
-        rows_of=rows_read,
+        rows_of=rows_of,
         faults=faults,
-        bytes_read=bytes_read,
+        bytes_read=sum(row["bytes_read"] for row in reports)
+        + sum(scan.harvest.table_bytes for scan in scans if scan.harvest.reader == "engine"),
     )
 
 
-_COUNTS = ("distinct", "missing", "excess")
+def check_complete(pair: Pair, answers: Sequence[Mapping[str, Any]], asked: int, rows_of: Mapping[int, int]) -> None:
+    """No verdict stands on less than all rows: every bucket must have answered, over all rows of tables read whole.
+
+    Raises:
+        EngineError: If the engine has lost rows or answers on the way between the kernels.
+    """
+    children, parents = (sum(row[name] for row in answers) for name in ("child_rows", "parent_rows"))
+    is_whole = pair.child in rows_of and pair.parent in rows_of
+    if len(answers) != asked or (is_whole and (children, parents) != (rows_of[pair.child], rows_of[pair.parent])):
+        raise EngineError("the engine lost rows between the scan and the comparison; nothing was asserted")
 
 
 def _fault(row: Mapping[str, Any]) -> TableFault:

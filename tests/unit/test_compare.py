@@ -6,12 +6,15 @@ from collections import Counter
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from r2d2.errors import EngineError
 from r2d2.model import FileStamp, Fragment, Harvest
 from r2d2.scan.compare import PAIRS, compare_bucket
 from r2d2.scan.fingerprints import FINGERPRINTS, REPORT
+from r2d2.scan.job import check_complete
 from r2d2.scan.plan import Buckets, Pair, TableScan, assign_buckets, deal, items_of, pair_rows
 
 FULL = -1  # all 64 bits set: nothing is above it
@@ -106,3 +109,20 @@ def test_files_become_items_of_bounded_bytes() -> None:
     scan = TableScan(table=0, harvest=Harvest(schema=pa.schema([]), version="", fragments=fragments), column_sets=())
     items = items_of(scan, Buckets(first=0, count=1))
     assert [[file.stamp.uri for file in item.files] for item in items] == [["f0", "f1"], ["f2", "f3"], ["f4"], ["f5"]]
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [(2, 3)],  # one of two buckets
+        [(2, 3), (1, 4), (0, 0)],
+        [(2, 3), (0, 4)],  # a row of the child is missing
+        [(2, 3), (1, 3)],  # a row of the parent
+    ],
+)
+def test_verdicts_without_all_rows_assert_nothing(answers: list[tuple[int, int]]) -> None:
+    pair = Pair(child=0, parent=1, column_set=0)
+    rows = [{"child_rows": child, "parent_rows": parent} for child, parent in answers]
+    check_complete(pair, [{"child_rows": 2, "parent_rows": 3}, {"child_rows": 1, "parent_rows": 4}], 2, {0: 3, 1: 7})
+    with pytest.raises(EngineError, match="the engine lost rows"):
+        check_complete(pair, rows, 2, {0: 3, 1: 7})
