@@ -16,6 +16,9 @@ import pyarrow as pa
 
 from r2d2.errors import TableUnsupported
 
+LEGACY_CALENDAR = "a file has dates or timestamps in Spark's legacy calendar"
+"""Reason for the engine's reader: Apache Spark alone turns such dates into those that were meant."""
+
 LeafPath = tuple[str, ...]
 """Names from a top-level column down to a value that is not a struct: `("s", "a")` is field a of column s."""
 
@@ -167,9 +170,10 @@ class Harvest:
 
     @property
     def rows(self) -> int | None:
-        """Live rows of the table; None as soon as one fragment's are unknown."""
+        """Live rows of the table; None as soon as one fragment's are unknown, or where the sum cannot be meant."""
         counts = [fragment.rows for fragment in self.fragments]
-        return None if any(count is None for count in counts) else sum(count for count in counts if count is not None)
+        known = [count for count in counts if count is not None]
+        return sum(known) if len(known) == len(counts) and sum(known) < 1 << 62 else None
 
 
 @dataclass(frozen=True, kw_only=True)

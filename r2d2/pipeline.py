@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from r2d2.config import AuditConfig
 from r2d2.errors import TableChanged, UsageError
+from r2d2.lake.delta import newest_version
 from r2d2.lake.discovery import discover, listing_token, split_into_files
 from r2d2.lake.run import StageRun
 from r2d2.lake.stage import run_harvest
@@ -202,9 +203,10 @@ def run_stages(run: StageRun, clock: StageClock, found: Sequence[FoundTable], pr
     with clock.stage("recipes and plan") as entry:
         plan, entry["bytes"] = planner.plan(edges, rows_of)
     with clock.stage("final check"):
-        if fail_changed(run, lake):
+        written = newly_written(run)
+        if fail_changed(run, lake) or written:
             edges = [e for e in edges if run.inventory.is_active(e.child) and run.inventory.is_active(e.parent)]
-            plan, _ = planner.plan(edges, rows_of)
+            plan, _ = planner.plan(edges, rows_of, written)
     counts = {
         "tables": harvested["tables"],
         "schema_pairs": graph["pairs"],
@@ -230,6 +232,16 @@ def summarise(run: StageRun, outcome: Outcome, clock: StageClock, prices: PriceB
         "currency": outcome.plan.currency,
         "plan_optimal": outcome.plan.optimal,
         "plan_gap": outcome.plan.gap,
+    }
+
+
+def newly_written(run: StageRun) -> set[int]:
+    """Delta tables with a newer version than the audited one: their edges hold for that version, they stay."""
+    return {
+        table
+        for table, harvest in run.inventory.active()
+        if run.inventory.found[table].format is Format.DELTA
+        and str(newest_version(run.inventory.found[table].uri)) != harvest.version
     }
 
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+import functools
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
+from r2d2.lake.delta import files_named_in_log
 from r2d2.lake.inventory import Inventory
 from r2d2.lake.run import StageRun
-from r2d2.model import Edge, Recipe
+from r2d2.model import Edge, Format, FoundTable, Recipe
 from r2d2.recipes.check import check_recipes
 from r2d2.recipes.sql import no_recipe_reason
 from r2d2.recipes.stage import build_recipes
 from r2d2.report.results import stored_bytes
 from r2d2.retention.plan import Candidate, Plan, plan_retention
 from r2d2.retention.prices import PriceBook
+from r2d2.scan.files import is_remote
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,14 +27,22 @@ class Planner:
     run: StageRun
     prices: PriceBook
 
-    def plan(self, edges: Sequence[Edge], rows_of: Mapping[int, int | None]) -> tuple[Plan, int]:
-        """A plan all of whose recipes gave their table back, and the bytes read to find out."""
+    def plan(
+        self, edges: Sequence[Edge], rows_of: Mapping[int, int | None], changed: Set[int] = frozenset()
+    ) -> tuple[Plan, int]:
+        """A plan all of whose recipes gave their table back, and the bytes read to find out.
+
+        Args:
+            edges: Verified containments.
+            rows_of: Rows by table, where known.
+            changed: Tables with a newer version than the one that was audited.
+        """
         inventory, config = self.run.inventory, self.run.config
         recipes = build_recipes(edges, inventory)
         confirmed: set[Recipe] = set()
         bytes_read = 0
         while True:
-            keep = keep_reasons(inventory, edges, recipes, rows_of, propose_empty=config.propose_empty)
+            keep = keep_reasons(inventory, edges, recipes, rows_of, changed, propose_empty=config.propose_empty)
             plan = plan_retention(
                 plan_candidates(inventory, rows_of, keep),
                 recipes,
@@ -78,13 +89,16 @@ def keep_reasons(
     edges: Sequence[Edge],
     recipes: Sequence[Recipe],
     rows_of: Mapping[int, int | None],
+    changed: Set[int],
     *,
     propose_empty: bool,
 ) -> dict[int, str]:
     """Why some tables may not be deleted, whatever it would save."""
     reasons = {table: f"it could not be judged ({f.message})" for table, f in inventory.failures.items()}
-    for table in shared_tables(inventory):
-        reasons.setdefault(table, "another table of the lake reads its files")
+    for table in changed:
+        reasons.setdefault(table, "a newer version was written during the audit")
+    for table, reason in bound_tables(inventory).items():
+        reasons.setdefault(table, reason)
     for table, harvest in inventory.active():
         if rows_of.get(table) == 0 and not propose_empty:
             reasons.setdefault(table, "it has no rows, and empty tables are proposed on request only")
@@ -100,11 +114,48 @@ def keep_reasons(
     return reasons
 
 
-def shared_tables(inventory: Inventory) -> set[int]:
-    """Tables with a file that another table reads too: the source of a shallow clone, and the clone."""
-    uses = Counter(uri for h in inventory.harvests.values() for uri in {f.stamp.uri for f in h.fragments})
-    return {
-        table
-        for table, harvest in inventory.harvests.items()
-        if any(uses[fragment.stamp.uri] > 1 for fragment in harvest.fragments)
-    }
+def bound_tables(inventory: Inventory) -> dict[int, str]:
+    """Tables that must stay because of where files lie, with the reason.
+
+    A table whose folder holds a file that another table reads or has read (a shallow clone), or another table; and a
+    table that reads files that are not its own, since deleting it would free nothing.
+    """
+    homes = {_real(found.uri): found.table for found in inventory.found}
+    bound: dict[int, str] = {}
+    for found in inventory.found:
+        home = _real(found.uri)
+        for uri in {_real(uri) for uri in (found.uri, *_files_of(inventory, found))}:
+            if uri != home and not uri.startswith(home.rstrip("/") + "/"):
+                bound.setdefault(found.table, "it reads files that are not its own")
+            for above in _ancestors(uri):
+                if homes.get(above, found.table) != found.table:
+                    bound[homes[above]] = "another table of the lake reads its files, or lies in its folder"
+    return bound
+
+
+def _files_of(inventory: Inventory, found: FoundTable) -> Iterable[str]:
+    """Uris of the files that a table reads, as far as they can be known for one that was not harvested."""
+    if found.table in inventory.harvests:
+        return (fragment.stamp.uri for fragment in inventory.harvests[found.table].fragments)
+    if found.format is Format.DELTA:
+        return files_named_in_log(found.uri)
+    return (file.uri for file in found.files)
+
+
+def _ancestors(uri: str) -> Iterator[str]:
+    while True:
+        yield uri
+        above = os.path.dirname(uri)
+        if above == uri or not above:
+            return
+        uri = above
+
+
+def _real(uri: str) -> str:
+    """A local path without links, which a clone's log may or may not follow."""
+    return uri if is_remote(uri) else os.path.join(_real_folder(os.path.dirname(uri)), os.path.basename(uri))
+
+
+@functools.cache
+def _real_folder(folder: str) -> str:
+    return os.path.realpath(folder)

@@ -53,6 +53,7 @@ class Engine:
         parallelism: Tasks that run at once, at least 1.
         versions: Versions of r2d2, python, pyspark, duckdb and, under its name, of the engine.
         workers_share_files: A local path written by the driver is visible to the workers.
+        reads_legacy_calendar: Dates of Spark's legacy calendar are read as those that were meant; Sail does not.
     """
 
     spark: SparkSession
@@ -60,6 +61,7 @@ class Engine:
     parallelism: int
     versions: dict[str, str]
     workers_share_files: bool
+    reads_legacy_calendar: bool = False
     _cleanup: ExitStack = field(default_factory=ExitStack, repr=False)
 
     def stop(self) -> None:
@@ -192,8 +194,15 @@ def _connect_engine(session: Any, shares_files: bool, cleanup: ExitStack) -> Eng
         parallelism=_default_partitions(session),
         versions=_versions("connect", session.version),
         workers_share_files=shares_files,
+        reads_legacy_calendar=_is_apache_spark(session),
         _cleanup=cleanup.pop_all(),
     )
+
+
+def _is_apache_spark(session: Any) -> bool:
+    """Whether Apache Spark answers behind Spark Connect: other servers claim its version, and say their own in SQL."""
+    ((version,),) = session.sql("SELECT version()").collect()
+    return str(version).startswith(str(session.version))
 
 
 def _connect_session(url: str, cleanup: ExitStack) -> Any:
@@ -309,6 +318,7 @@ def _spark_engine(session: Any, cleanup: ExitStack) -> Engine:
         parallelism=max(1, session.sparkContext.defaultParallelism),
         versions=_versions("spark", session.version),
         workers_share_files=_runs_here(session.sparkContext.master),
+        reads_legacy_calendar=True,
         _cleanup=cleanup.pop_all(),
     )
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import re
 import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from r2d2.errors import TableFailed, TableUnsupported
+import pyarrow.parquet as pq
+
+from r2d2.errors import TableFailed, TableFault, TableUnsupported
 from r2d2.lake.delta_files import Files, data_file_uri, list_files, shown
-from r2d2.lake.delta_log import LOG, LiveFile, Snapshot, as_object, read_snapshot
+from r2d2.lake.delta_log import LOG, LiveFile, Snapshot, as_object, parse_json, read_snapshot
 from r2d2.lake.delta_schema import DeltaSchema, holds_structs_in_lists, parse_schema
 from r2d2.lake.delta_stats import file_stats, live_rows, log_claims, partition_claim
 from r2d2.model import Claim, FileStamp, FoundTable, Fragment, Harvest, fold, is_case_sensitive, leaves
-from r2d2.scan.files import is_remote, stamp
+from r2d2.scan.files import filesystem, is_remote, open_file, stamp
 
 READER_FEATURES = frozenset(
     {
@@ -222,3 +225,46 @@ def _is_hidden(name: str) -> bool:
     *folders, last = name.split("/")
     hidden = (folder.startswith((".", "_")) and "=" not in folder and folder != "_change_data" for folder in folders)
     return last.startswith((".", "_")) or any(hidden)
+
+
+def newest_version(uri: str) -> int | None:
+    """The newest version that a table's log names now; None where the log cannot be listed or has no commit."""
+    try:
+        fs, path = filesystem(f"{uri}/_delta_log")
+        fs.invalidate_cache()
+        names = [str(name).rsplit("/", 1)[-1] for name in fs.ls(path, detail=False)]
+    except OSError:
+        return None
+    return max((int(name[:20]) for name in names if re.fullmatch(r"\d{20}\.json", name)), default=None)
+
+
+def files_named_in_log(uri: str) -> set[str]:
+    """Uris of all data files that the readable parts of a log name, removed ones too.
+
+    For tables that are not harvested, of which it must still be known whose files they read. Nothing is raised: what
+    cannot be read here, no reader of the table can read either.
+    """
+    named: set[str] = set()
+    with contextlib.suppress(TableFault):
+        for name, file in list_files(uri).items():
+            if name.startswith("_delta_log/"):
+                named |= _named_in(uri, name, file.uri)
+    return named
+
+
+def _named_in(table_uri: str, name: str, uri: str) -> set[str]:
+    paths: list[Any] = []
+    with contextlib.suppress(Exception), open_file(uri) as source:
+        if name.endswith(".json"):
+            for line in source:
+                with contextlib.suppress(ValueError):
+                    paths.append(as_object(as_object(parse_json(line)).get("add")).get("path"))
+        elif name.endswith(".parquet"):
+            adds = pq.read_table(source, columns=["add"]).column("add").to_pylist()
+            paths += [as_object(add).get("path") for add in adds]
+    named = set()
+    for path in paths:
+        with contextlib.suppress(TableFault):
+            if isinstance(path, str):
+                named.add(data_file_uri(table_uri, path))
+    return named

@@ -220,7 +220,7 @@ def _at(stats: Stats, kind: str, names: tuple[str, ...]) -> Any:
 
 def _count(value: Any) -> int | None:
     number = _integer(value)
-    return number if number is not None and number >= 0 else None
+    return number if number is not None and 0 <= number < 1 << 62 else None
 
 
 def _integer(value: Any) -> int | None:

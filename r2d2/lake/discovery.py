@@ -135,16 +135,20 @@ def discover(lake: str, *, files_as_tables: bool = False) -> Discovery:
     tables: list[FoundTable] = []
     other_files = links = 0
     pure = _pure_folders(listing.folders)
-    pending = [""]
+    pending, seen = [""], set()
     while pending:
         path = pending.pop()
+        if path in seen:
+            continue
+        seen.add(path)
         folder = listing.folders[path]
         is_table = path != "" and pure[path] and not files_as_tables and len(_formats(listing.folders, path)) < 2
         below = _subtree(listing.folders, path) if is_table else [path]
         other_files += sum(listing.folders[sub].other_files for sub in below)
         links += sum(listing.folders[sub].links for sub in below)
-        if folder.is_delta or folder.is_iceberg:
+        if _has_log(folder):
             tables.append(_log_table(listing, path))
+            pending += [sub for sub in _subtree(listing.folders, path) if _has_log(listing.folders[sub])]
             continue
         members = [listing.folders[sub] for sub in below]
         tables += [_odd_table(listing, child, kind) for member in members for child, kind in member.odd.items()]
@@ -220,8 +224,7 @@ def _list_local(lake: str) -> _Listing:
         for entry in listed:
             folder.add(path, entry.name, *_entry(entry, f"{base}{path}/{entry.name}"))
         _mark_iceberg(folders, path, [entry.name for entry in listed])
-        if not folder.is_delta:
-            pending += folder.subfolders
+        pending += folder.subfolders
     return _Listing(root=base, folders=folders)
 
 
@@ -316,6 +319,10 @@ def _subtree(folders: dict[str, _Folder], path: str) -> list[str]:
 
 def _formats(folders: dict[str, _Folder], path: str) -> set[Format | None]:
     return {data_format(file.uri) for sub in _subtree(folders, path) for file in folders[sub].files}
+
+
+def _has_log(folder: _Folder) -> bool:
+    return folder.is_delta or folder.is_iceberg
 
 
 def _log_table(listing: _Listing, path: str) -> FoundTable:

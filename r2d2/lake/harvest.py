@@ -15,6 +15,7 @@ import pyarrow as pa
 from r2d2.errors import TableFault, TableUnsupported
 from r2d2.lake.delta import harvest_delta
 from r2d2.lake.parquet import harvest_parquet
+from r2d2.lake.partitions import partition_scalar
 from r2d2.lake.text import TextOptions, harvest_text
 from r2d2.model import (
     Claim,
@@ -90,19 +91,40 @@ def harvest_table(found: FoundTable, options: TextOptions, text_folder: str) -> 
         raise TableUnsupported(f"tables of format {found.format.value} are not supported yet", error="Format")
     for column in harvest.schema:
         check_supported(column.type)
-    return harvest
+    return harvest if found.format is Format.DELTA else with_plain_partitions(harvest)
 
 
-def harvest_row(found: FoundTable, options: TextOptions, text_folder: str) -> dict[str, Any]:
-    """A row of HARVESTS for one table, whatever happens to it."""
+def with_plain_partitions(harvest: Harvest) -> Harvest:
+    """The harvest with partition values as every SQL reads them: Spark takes `1.5f` for a number, others do not."""
+
+    def plain(name: str, text: str | None) -> str | None:
+        return None if text is None else str(partition_scalar(text, harvest.schema.field(name).type))
+
+    fragments = tuple(
+        dataclasses.replace(f, partition={name: plain(name, text) for name, text in f.partition.items()})
+        for f in harvest.fragments
+    )
+    return dataclasses.replace(harvest, fragments=fragments)
+
+
+def harvest_batch(found: FoundTable, options: TextOptions, text_folder: str) -> pa.RecordBatch:
+    """The row of HARVESTS for one table, whatever happens to it."""
     try:
-        harvest = harvest_table(found, options, text_folder)
+        row = {"table": found.table, "status": Status.OK.value, **_to_row(harvest_table(found, options, text_folder))}
+        batch = pa.RecordBatch.from_pylist([row], schema=HARVESTS)
+        harvest_from_row(batch.to_pylist()[0])  # what cannot be read back is found here, not on the driver
     except TableFault as fault:
-        return {"table": found.table, "status": fault.status, "error": fault.error, "message": str(fault)}
+        return _failed(found, fault.status, fault.error, str(fault))
     except Exception as exc:  # noqa: BLE001 - a reader's surprise about one file must not end the audit of all others
         message = f"the table's metadata could not be read ({type(exc).__name__})"
-        return {"table": found.table, "status": "failed", "error": type(exc).__name__, "message": message}
-    return {"table": found.table, "status": Status.OK.value, **_to_row(harvest)}
+        return _failed(found, Status.FAILED.value, type(exc).__name__, message)
+    return batch
+
+
+def _failed(found: FoundTable, status: str, error: str, message: str) -> pa.RecordBatch:
+    message = message.encode("utf-8", "backslashreplace").decode()
+    row = {"table": found.table, "status": status, "error": error, "message": message}
+    return pa.RecordBatch.from_pylist([row], schema=HARVESTS)
 
 
 def _to_row(harvest: Harvest) -> dict[str, Any]:
@@ -176,5 +198,4 @@ def found_from_json(text: str) -> FoundTable:
 def harvest_batches(texts: Iterator[str], options: TextOptions, text_folder: str) -> Iterator[pa.RecordBatch]:
     """Rows of HARVESTS, a batch per table, for work items in text form."""
     for text in texts:
-        row = harvest_row(found_from_json(text), options, text_folder)
-        yield pa.RecordBatch.from_pylist([row], schema=HARVESTS)
+        yield harvest_batch(found_from_json(text), options, text_folder)

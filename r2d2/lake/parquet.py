@@ -14,6 +14,7 @@ from r2d2.errors import NotOneTable, TableFailed, TableUnsupported
 from r2d2.lake.discovery import holds_other_files, listing_token
 from r2d2.lake.partitions import NULL_TEXT, infer_partition_types, partition_scalar, partition_values
 from r2d2.model import (
+    LEGACY_CALENDAR,
     Claim,
     FileStamp,
     FoundTable,
@@ -69,8 +70,8 @@ def harvest_parquet(found: FoundTable) -> Harvest:
         claims=tuple(_claims(merged, kept, values, footers, claims)),
         table_bytes=sum(stamp.size for stamp in found.files),
         reader="engine" if is_legacy else "files",
-        reader_reason="a file has dates or timestamps in Spark's legacy calendar" if is_legacy else None,
-        no_parent_reason=_no_parent_reason(found, schema, widened),
+        reader_reason=LEGACY_CALENDAR if is_legacy else None,
+        no_parent_reason=LEGACY_CALENDAR if is_legacy else _no_parent_reason(found, schema, widened),
         bytes_read=sum(footer.footer_bytes for footer in footers),
     )
 

@@ -8,8 +8,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from r2d2.config import AuditConfig
-from r2d2.errors import TableFault
+from r2d2.errors import TableFault, TableUnsupported
 from r2d2.lake.inventory import Inventory, read_inventory, write_failures
+from r2d2.model import LEGACY_CALENDAR
 from r2d2.scan.engine_reader import engine_frame
 from r2d2.scan.job import FrameOf, Kernels
 
@@ -49,7 +50,9 @@ class StageRun:
         """Rows of tables through the engine's reader, in one session."""
 
         def frame_of(table: int) -> DataFrame:
-            found = self.inventory.found[table]
-            return engine_frame(spark, self.inventory.harvests[table], found.format, found.uri)
+            found, harvest = self.inventory.found[table], self.inventory.harvests[table]
+            if harvest.reader_reason == LEGACY_CALENDAR and not self.engine.reads_legacy_calendar:
+                raise TableUnsupported(f"{LEGACY_CALENDAR}, which {self.engine.name} misreads", error="Calendar")
+            return engine_frame(spark, harvest, found.format, found.uri)
 
         return frame_of

@@ -76,7 +76,7 @@ def fragment_evidence(claim: Claim | None, rows: int | None, kind: TypeClass, *,
         return Evidence(number=_no_numbers(kind), text=_no_texts(kind))
     number = _number_range(claim, kind)
     text = _text_range(claim, kind)
-    nulls = claim.nulls if claim else None
+    nulls = None if claim is None or _is_imported(claim) else claim.nulls
     if nulls is not None and nulls == rows:
         return Evidence(has_null=has_witnesses, may_null=True, number=_no_numbers(kind), text=_no_texts(kind))
     has_value = nulls is not None and rows is not None and 0 <= nulls < rows
@@ -195,6 +195,11 @@ def _may_be_of_other_rows(claim: Claim) -> bool:
     return claim.source != "partition" and claim.type in ("float", "double") and not _is_known(claim.writer)
 
 
+def _is_imported(claim: Claim) -> bool:
+    """Whether a log's claim may come from footers that were incomplete, whose gaps some importers count as zero."""
+    return claim.source == "delta-log" and not claim.writer
+
+
 def _is_known(writer: str) -> bool:
     return writer.lower().startswith(tuple(known.lower() for known in _KNOWN_WRITERS))
 
@@ -228,7 +233,7 @@ def _text_range(claim: Claim | None, kind: TypeClass) -> TextRange | None:
         return TextRange()
     if claim.source == "partition":
         return TextRange(first_high=high, last_low=low, low=low, high=high)
-    if claim.source == "footer" and _is_known(claim.writer):
+    if claim.source == "footer" and _is_known(claim.writer) and kind is TypeClass.STRING:
         return TextRange(first_high=prefix_end(low), last_low=prefix_start(high), low=low, high=high)
     return TextRange(first_high=high, last_low=low, low=low, high=high)
 
@@ -256,7 +261,7 @@ def prefix_start(maximum: bytes | None) -> bytes | None:
     """
     if maximum is None:
         return None
-    kept = maximum
+    kept = maximum.rstrip(b"\0")  # a byte that was raised beyond 0xFF leaves 0x00 behind
     while kept.endswith(_MAX_CHARACTER):
         kept = kept[: -len(_MAX_CHARACTER)]
     try:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from r2d2.errors import TableUnsupported
-from r2d2.model import FileStamp, Fragment, Harvest, Recipe, leaves, spark_name, spark_type
+from r2d2.errors import EngineError, TableUnsupported
+from r2d2.model import FileStamp, Fragment, Harvest, Recipe, fold, leaves, spark_name, spark_type
 from r2d2.scan.fingerprints import ColumnSet
 from r2d2.scan.job import Comparison, FrameOf, Kernels, compare_tables
 from r2d2.scan.plan import Pair, TableScan, column_order
@@ -43,7 +43,7 @@ def check_recipes(
     """
     good: list[Recipe] = []
     bytes_read = 0
-    pending = [list(recipes[start : start + BATCH]) for start in range(0, len(recipes), BATCH)]
+    pending = _batches(recipes, inventory)
     while pending:
         batch = pending.pop()
         checked = _try(spark, batch, inventory, kernels, engine_frame_of)
@@ -58,6 +58,26 @@ def check_recipes(
     return good, bytes_read
 
 
+def _batches(recipes: Sequence[Recipe], inventory: Inventory) -> list[list[Recipe]]:
+    """Batches in which no two parents' names differ only by case: Spark's views would overwrite one another."""
+    batches: list[list[Recipe]] = []
+    names: list[dict[str, str]] = []
+    for recipe in recipes:
+        own = {fold(inventory.found[parent].id): inventory.found[parent].id for parent in recipe.parents}
+        fitting = (n for n, batch in enumerate(batches) if len(batch) < BATCH and _agree(names[n], own))
+        place = next(fitting, len(batches))
+        if place == len(batches):
+            batches.append([])
+            names.append({})
+        batches[place].append(recipe)
+        names[place] |= own
+    return batches
+
+
+def _agree(names: dict[str, str], own: dict[str, str]) -> bool:
+    return all(names.get(folded, name) == name for folded, name in own.items())
+
+
 def _try(
     spark: SparkSession, batch: Sequence[Recipe], inventory: Inventory, kernels: Kernels, engine_frame_of: FrameOf
 ) -> tuple[list[Recipe], int] | None:
@@ -67,7 +87,7 @@ def _try(
     names = sorted({table.id for recipe in batch for table in map(inventory.found.__getitem__, recipe.parents)})
     try:
         return _run(spark, batch, inventory, kernels, engine_frame_of)
-    except PySparkException:
+    except (PySparkException, EngineError):
         return None
     finally:
         for name in names:

@@ -85,6 +85,7 @@ class ScanItem:
         partition_schema: Types of the partition columns.
         column_sets: All computed in one pass.
         threshold: Keep fingerprints whose first lane is below it, read as unsigned; EVERYTHING keeps all.
+        exact: The table has columns that differ only by case.
         first_bucket, buckets: A fingerprint goes to bucket `first_bucket + first % buckets`.
     """
 
@@ -93,6 +94,7 @@ class ScanItem:
     partition_schema: pa.Schema
     column_sets: tuple[ColumnSet, ...]
     threshold: int = EVERYTHING
+    exact: bool = False
     first_bucket: int = 0
     buckets: int = 1
 
@@ -105,6 +107,7 @@ class ScanItem:
                 "partition_schema": base64.b64encode(schema_to_bytes(self.partition_schema)).decode(),
                 "column_sets": [[s.id, [list(path) for path in s.paths]] for s in self.column_sets],
                 "threshold": self.threshold,
+                "exact": self.exact,
                 "first_bucket": self.first_bucket,
                 "buckets": self.buckets,
             }
@@ -125,6 +128,7 @@ class ScanItem:
                 ColumnSet(id=number, paths=tuple(tuple(path) for path in paths)) for number, paths in raw["column_sets"]
             ),
             threshold=raw["threshold"],
+            exact=raw["exact"],
             first_bucket=raw["first_bucket"],
             buckets=raw["buckets"],
         )
@@ -194,7 +198,7 @@ def _scan_file(
 ) -> Iterator[pa.RecordBatch]:
     types = {column.name: column.type for column in item.partition_schema}
     path = duckdb_path(connection, file.data_uri)
-    source = parquet_source(connection, path, footer, file.partition, types)
+    source = parquet_source(connection, path, footer, file.partition, types, exact=item.exact)
     rows = 0
     for batch in fingerprint_batches(connection, source, item, hasher):
         rows += rows_of_set(batch, item.column_sets[0].id)

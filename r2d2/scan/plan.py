@@ -12,7 +12,7 @@ import pyarrow as pa
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from r2d2.model import Fragment, Harvest, LeafPath, SchemaGraph, fold_path
+from r2d2.model import Fragment, Harvest, LeafPath, SchemaGraph, fold_path, is_case_sensitive, leaves
 from r2d2.scan.compare import PAIRS
 from r2d2.scan.fingerprints import EVERYTHING, ColumnSet, ScanFile, ScanItem
 
@@ -118,6 +118,7 @@ def _signed(word: int) -> int:
 def items_of(scan: TableScan, buckets: Buckets) -> list[ScanItem]:
     """The work items of a table: its files in portions of about ITEM_BYTES."""
     partition_columns = {name for fragment in scan.harvest.fragments for name in fragment.partition}
+    exact = is_case_sensitive([path for path, _ in leaves(scan.harvest.schema)])
     partition_schema = pa.schema([f for f in scan.harvest.schema if f.name in partition_columns])
     return [
         ScanItem(
@@ -129,6 +130,7 @@ def items_of(scan: TableScan, buckets: Buckets) -> list[ScanItem]:
             partition_schema=partition_schema,
             column_sets=scan.column_sets,
             threshold=scan.threshold,
+            exact=exact,
             first_bucket=buckets.first,
             buckets=buckets.count,
         )

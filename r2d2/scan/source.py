@@ -23,15 +23,17 @@ class Source:
     Attributes:
         relation: SQL that stands after FROM; its columns are called c0, c1, ….
         columns: Top-level columns by the table's name of them.
+        exact: Names that differ by case are different, because the table has such columns.
     """
 
     relation: str
     columns: Mapping[str, Column]
+    exact: bool = False
 
     def column(self, name: str) -> Column | None:
         """The column of this exact name, else the only one that differs by case; None where the source lacks it."""
-        if name in self.columns:
-            return self.columns[name]
+        if name in self.columns or self.exact:
+            return self.columns.get(name)
         folded = [column for other, column in self.columns.items() if fold(other) == fold(name)]
         return folded[0] if len(folded) == 1 else None
 
@@ -42,6 +44,8 @@ def parquet_source(
     footer: Footer,
     partition: Mapping[str, Any],
     partition_types: Mapping[str, pa.DataType],
+    *,
+    exact: bool = False,
 ) -> Source:
     """The rows of one Parquet file with the partition columns added.
 
@@ -51,6 +55,7 @@ def parquet_source(
         footer: Of the same file; columns are matched by position, since DuckDB renames duplicates.
         partition: Typed values of the partition columns.
         partition_types: Their types.
+        exact: See Source.
 
     Raises:
         TableFailed: If DuckDB sees other columns than the footer has.
@@ -65,9 +70,11 @@ def parquet_source(
         field.name: Column(sql=f"source.c{index}", duckdb_type=dtype, type=field.type)
         for index, (field, dtype) in enumerate(zip(footer.schema, types, strict=True))
     }
+    declared = {fold(name) for name in partition}  # a partition value rules over a column of the file
+    columns = {name: column for name, column in columns.items() if fold(name) not in declared}
     for name, value in partition.items():
-        columns.setdefault(name, literal_column(connection, value, partition_types[name]))
-    return Source(relation=relation, columns=columns)
+        columns[name] = literal_column(connection, value, partition_types[name])
+    return Source(relation=relation, columns=columns, exact=exact)
 
 
 def arrow_source(connection: duckdb.DuckDBPyConnection, view: str, schema: pa.Schema, names: Sequence[str]) -> Source:
@@ -96,26 +103,28 @@ def leaf_digests(hasher: RowHasher, source: Source, paths: Sequence[LeafPath]) -
 
 def _leaf(hasher: RowHasher, source: Source, path: LeafPath) -> Digest:
     column = source.column(path[0])
-    resolved = _resolve(column.type, path) if column else None
+    resolved = _resolve(column.type, path, exact=source.exact) if column else None
     return hasher.missing() if column is None or resolved is None else hasher.leaf(column, resolved)
 
 
 def _presence(hasher: RowHasher, source: Source, path: LeafPath) -> Digest:
     column = source.column(path[0])
-    resolved = _resolve(column.type, path) if column else None
+    resolved = _resolve(column.type, path, exact=source.exact) if column else None
     if column is None or resolved is None:
         return hasher.presence(Column(sql="NULL", duckdb_type=None, type=pa.null()), path[:1])
     return hasher.presence(column, resolved)
 
 
-def _resolve(dtype: pa.DataType, path: LeafPath) -> LeafPath | None:
+def _resolve(dtype: pa.DataType, path: LeafPath, *, exact: bool) -> LeafPath | None:
     """The path with the field names that this source uses; None where it has no such field."""
     resolved = [path[0]]
     for name in path[1:]:
         if not pa.types.is_struct(dtype):
             return None
         fields = [dtype.field(index) for index in range(dtype.num_fields)]
-        found = [f for f in fields if f.name == name] or [f for f in fields if fold(f.name) == fold(name)]
+        found = [f for f in fields if f.name == name]
+        if not found and not exact:
+            found = [f for f in fields if fold(f.name) == fold(name)]
         if len(found) != 1:
             return None
         resolved.append(found[0].name)

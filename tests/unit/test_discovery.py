@@ -74,14 +74,14 @@ def test_files_as_tables_makes_each_file_one_but_keeps_delta_tables(tmp_path):
     assert ids(found) == {"s/1.csv": "csv", "s/2.csv": "csv", "h/k=1/a.csv": "csv", "d": "delta"}
 
 
-def test_logs_make_tables_and_nothing_below_them_is_one(tmp_path):
+def test_logs_make_tables_and_only_logs_below_them_do(tmp_path):
     lake = build(
         tmp_path,
         *("d/_delta_log/0.json", "d/p.parquet", "d/k=1/q.parquet", "d/sub/x.csv", "d/nested/_delta_log/0.json"),
         *("i/metadata/v1.metadata.json", "i/data/p.parquet", "up/k=1/_delta_log/0.json", "up/a.csv"),
     )
     found = discover(str(lake))
-    assert ids(found) == {"d": "delta", "i": "iceberg!", "up/k=1": "delta", "up/a.csv": "csv"}
+    assert ids(found) == {"d": "delta", "d/nested": "delta", "i": "iceberg!", "up/k=1": "delta", "up/a.csv": "csv"}
     assert one(found, "d").files == ()
     assert one(found, "i").fault_status is Status.UNSUPPORTED
     assert "Iceberg" in (one(found, "i").fault or "")
