@@ -76,7 +76,7 @@ def fragment_evidence(claim: Claim | None, rows: int | None, kind: TypeClass, *,
         return Evidence(number=_no_numbers(kind), text=_no_texts(kind))
     number = _number_range(claim, kind)
     text = _text_range(claim, kind)
-    nulls = None if claim is None or _is_imported(claim) else claim.nulls
+    nulls = claim.nulls if claim else None
     if nulls is not None and nulls == rows:
         return Evidence(has_null=has_witnesses, may_null=True, number=_no_numbers(kind), text=_no_texts(kind))
     has_value = nulls is not None and rows is not None and 0 <= nulls < rows
@@ -84,7 +84,7 @@ def fragment_evidence(claim: Claim | None, rows: int | None, kind: TypeClass, *,
         has_value=has_value and has_witnesses,
         has_null=nulls is not None and nulls > 0 and has_witnesses,
         may_value=True,
-        may_null=nulls != 0,
+        may_null=nulls != 0 or (claim is not None and _is_imported(claim)),
         number=number,
         text=text,
     )
@@ -233,7 +233,7 @@ def _text_range(claim: Claim | None, kind: TypeClass) -> TextRange | None:
         return TextRange()
     if claim.source == "partition":
         return TextRange(first_high=high, last_low=low, low=low, high=high)
-    if claim.source == "footer" and _is_known(claim.writer) and kind is TypeClass.STRING:
+    if claim.source == "footer" and _is_known(claim.writer):
         return TextRange(first_high=prefix_end(low), last_low=prefix_start(high), low=low, high=high)
     return TextRange(first_high=high, last_low=low, low=low, high=high)
 

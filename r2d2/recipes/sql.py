@@ -20,6 +20,9 @@ from r2d2.model import (
     type_class,
 )
 
+_SHORTEST_DIGITS = {"float": 6, "double": 15}
+"""Decimals of so many digits are the shortest text of the float or double that equals them."""
+
 
 def quote_text(text: str) -> str:
     """A text as a literal of Spark SQL. A doubled quote means different things to the two engines; a backslash not."""
@@ -111,8 +114,8 @@ def _restored(sql: str, have: pa.DataType, want: pa.DataType) -> str | None:
     classes = {type_class(have), type_class(want)}
     if classes == {TypeClass.WALL_CLOCK, TypeClass.INSTANT}:
         return None
-    if pa.types.is_floating(have) and pa.types.is_decimal(want):
-        return None  # engines go through the number's text, which drops digits
+    if pa.types.is_decimal(want) and want.precision > _SHORTEST_DIGITS.get(str(have), want.precision):
+        return None  # engines go through the shortest text of the number, which has no more digits than it needs
     if len(classes) > 1:  # equal all the same: every value is NULL
         return f"CAST(NULL AS {spark_type(want)})"
     return f"CAST({sql} AS {spark_type(want)})"
