@@ -41,8 +41,9 @@ class Planner:
         recipes = build_recipes(edges, inventory)
         confirmed: set[Recipe] = set()
         bytes_read = 0
+        lasting = lasting_reasons(inventory, rows_of, changed, propose_empty=config.propose_empty)
         while True:
-            keep = keep_reasons(inventory, edges, recipes, rows_of, changed, propose_empty=config.propose_empty)
+            keep = {**unrebuilt_reasons(inventory, edges, recipes), **lasting}
             plan = plan_retention(
                 plan_candidates(inventory, rows_of, keep),
                 recipes,
@@ -84,16 +85,10 @@ def plan_candidates(
     ]
 
 
-def keep_reasons(
-    inventory: Inventory,
-    edges: Sequence[Edge],
-    recipes: Sequence[Recipe],
-    rows_of: Mapping[int, int | None],
-    changed: Set[int],
-    *,
-    propose_empty: bool,
+def lasting_reasons(
+    inventory: Inventory, rows_of: Mapping[int, int | None], changed: Set[int], *, propose_empty: bool
 ) -> dict[int, str]:
-    """Why some tables may not be deleted, whatever it would save."""
+    """Why some tables may not be deleted, whatever it would save and whichever recipes work."""
     reasons = {table: f"it could not be judged ({f.message})" for table, f in inventory.failures.items()}
     for table in changed:
         reasons.setdefault(table, "a newer version was written during the audit")
@@ -105,6 +100,12 @@ def keep_reasons(
         no_recipe = no_recipe_reason(inventory.found[table], harvest)
         if no_recipe is not None:
             reasons.setdefault(table, no_recipe)
+    return reasons
+
+
+def unrebuilt_reasons(inventory: Inventory, edges: Sequence[Edge], recipes: Sequence[Recipe]) -> dict[int, str]:
+    """Why contained tables that no recipe gives back are kept."""
+    reasons: dict[int, str] = {}
     rebuildable = {recipe.child for recipe in recipes}
     for edge in edges:
         if edge.child not in rebuildable:

@@ -96,13 +96,12 @@ def write_failures(store: StageStore, stage: str, inventory: Inventory) -> None:
     store.write_table(stage, "failures", pa.Table.from_pylist(rows, schema=FAILURES))
 
 
-def read_inventory(store: StageStore, reader: str, stages: Sequence[str] = ()) -> Inventory:
-    """The inventory that the harvest has stored, without the tables that later stages have failed.
+def read_inventory(store: StageStore, reader: str) -> Inventory:
+    """The inventory that the harvest has stored.
 
     Args:
         store: Stage tables.
         reader: Which reader the audit asks for: `auto`, `files` or `engine`.
-        stages: Later stages whose failures count.
     """
     rows = {
         (source, row["table"]): row
@@ -117,9 +116,6 @@ def read_inventory(store: StageStore, reader: str, stages: Sequence[str] = ()) -
             inventory.harvests[table.table] = _with_reader(harvest, reader)
         except TableFault as fault:
             inventory.fail(table.table, "discovery" if table.fault else HARVEST, fault)
-    for stage in stages:
-        for row in store.read_table(stage, "failures", FAILURES).to_pylist():
-            inventory.failures.setdefault(row["table"], Failure(**row))
     return inventory
 
 

@@ -75,10 +75,6 @@ class StageStore:
         with self._fs.open(f"{self._path}/{stage}/{_DONE}", "wb") as sink:
             sink.write(json.dumps(dict(counts), sort_keys=True).encode())
 
-    def is_done(self, stage: str) -> bool:
-        """Whether a stage was committed."""
-        return bool(self._fs.exists(f"{self._path}/{stage}/{_DONE}"))
-
     def remove(self) -> None:
         """Delete the whole work folder, and the folder above it if nothing else is in it."""
         self._fs.rm(self._path, recursive=True)
