@@ -106,12 +106,15 @@ class Fragment:
             work folder.
         rows: Live rows, where metadata says.
         partition: Values of partition columns as text (None is NULL), typed by the table's schema.
+        deletes: Names what deletes rows of the file at this snapshot; equal names delete the same rows, an empty one
+            deletes none.
     """
 
     stamp: FileStamp
     data_uri: str
     rows: int | None
     partition: dict[str, str | None] = field(default_factory=dict)
+    deletes: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +129,8 @@ class Claim:
         type: Arrow type of the leaf in that file, as text.
         nulls: Live rows that are NULL there.
         low, high: Bounds as `encode_bound` writes them.
+        nans: Rows that are NaN there.
+        low_exact, high_exact: The writer says that the bound is a value of the column, not only beyond all of them.
     """
 
     fragment: int
@@ -136,6 +141,9 @@ class Claim:
     nulls: int | None
     low: bytes | None
     high: bytes | None
+    nans: int | None = None
+    low_exact: bool = False
+    high_exact: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,6 +42,9 @@ CLAIM = pa.struct(
         ("nulls", pa.int64()),
         ("low", pa.binary()),
         ("high", pa.binary()),
+        ("nans", pa.int64()),
+        ("low_exact", pa.bool_()),
+        ("high_exact", pa.bool_()),
     ]
 )
 FRAGMENT = pa.struct(
@@ -52,6 +55,7 @@ FRAGMENT = pa.struct(
         ("data_uri", pa.string()),
         ("rows", pa.int64()),
         ("partition", pa.string()),
+        ("deletes", pa.string()),
     ]
 )
 HARVESTS = pa.schema(
@@ -149,6 +153,7 @@ def _fragment_row(fragment: Fragment) -> dict[str, Any]:
         "data_uri": fragment.data_uri,
         "rows": fragment.rows,
         "partition": json.dumps(fragment.partition),
+        "deletes": fragment.deletes,
     }
 
 
@@ -163,6 +168,7 @@ def harvest_from_row(row: dict[str, Any]) -> Harvest:
                 data_uri=f["data_uri"],
                 rows=f["rows"],
                 partition=json.loads(f["partition"]),
+                deletes=f["deletes"],
             )
             for f in row["fragments"]
         ),
