@@ -158,7 +158,7 @@ def _fragment_row(fragment: Fragment) -> dict[str, Any]:
 
 
 def harvest_from_row(row: dict[str, Any]) -> Harvest:
-    """The value behind a row of HARVESTS whose status is ok."""
+    """The value behind a row of HARVESTS whose status is ok; the claims may be left out."""
     return Harvest(
         schema=schema_from_bytes(row["schema"]),
         version=row["version"],
@@ -172,7 +172,7 @@ def harvest_from_row(row: dict[str, Any]) -> Harvest:
             )
             for f in row["fragments"]
         ),
-        claims=tuple(Claim(**{**claim, "leaf": leaf_path(claim["leaf"])}) for claim in row["claims"]),
+        claims=tuple(Claim(**{**claim, "leaf": leaf_path(claim["leaf"])}) for claim in row.get("claims", ())),
         table_bytes=row["table_bytes"],
         history_bytes=row["history_bytes"],
         reader=row["reader"],

@@ -29,6 +29,7 @@ FAILURES = pa.schema(
         ("message", pa.string()),
     ]
 )
+_HEADS = pa.schema([column for column in HARVESTS if column.name != "claims"])
 SOURCES = ("tables", "files")
 """Stored harvests: of the tables of the listing, and of the files of folders that are not one table."""
 
@@ -49,11 +50,18 @@ class Inventory:
     """All tables found, the metadata of those that could be harvested, and the failures so far.
 
     A table fails once; from then on it is not among `active`, and its pairs count as unverified.
+
+    Attributes:
+        found: All tables.
+        harvests: Metadata by table, without the claims: those of a large lake are too many for one process.
+        failures: By table.
+        stored: In which stored harvest and under which number a table's metadata stands.
     """
 
     found: tuple[FoundTable, ...]
     harvests: dict[int, Harvest] = field(default_factory=dict)
     failures: dict[int, Failure] = field(default_factory=dict)
+    stored: Mapping[int, tuple[str, int]] = field(default_factory=dict)
 
     def fail(self, table: int, stage: str, fault: TableFault) -> None:
         """Take a table out of the audit; the first reason stays."""
@@ -69,6 +77,10 @@ class Inventory:
     def active(self) -> Iterator[tuple[int, Harvest]]:
         """Tables that take part, ascending, with their metadata."""
         return ((table, self.harvests[table]) for table in sorted(self.harvests) if table not in self.failures)
+
+    def places(self, source: str) -> dict[int, int]:
+        """By row of a stored harvest: the table whose metadata stands there."""
+        return {row: table for table, (own, row) in self.stored.items() if own == source}
 
     def leaf_paths(self) -> dict[int, list[LeafPath]]:
         """Leaf paths of the tables that take part."""
@@ -106,10 +118,13 @@ def read_inventory(store: StageStore, reader: str) -> Inventory:
     rows = {
         (source, row["table"]): row
         for source in SOURCES
-        for row in store.read_table(HARVEST, source, HARVESTS).to_pylist()
+        for row in store.read_table(HARVEST, source, _HEADS).to_pylist()
     }
     places = sorted(store.read_table(HARVEST, "found", FOUND).to_pylist(), key=lambda place: place["table"])
-    inventory = Inventory(found=tuple(found_from_json(place["found"]) for place in places))
+    inventory = Inventory(
+        found=tuple(found_from_json(place["found"]) for place in places),
+        stored={place["table"]: (place["source"], place["row"]) for place in places if place["source"]},
+    )
     for table, place in zip(inventory.found, places, strict=True):
         try:
             harvest = _harvest(table, rows.get((place["source"], place["row"])))

@@ -37,12 +37,12 @@ def run_minhash(run: StageRun, graph_stage: str, pairs_stage: str) -> dict[str, 
             column_sets=sets,
             threshold=sample_threshold(harvests[table], run.config.sketch_rows),
         )
-        for table, sets in sorted(column_sets(pairs, graph).items())
+        for table, sets in sorted(column_sets(list(pairs), graph).items())
     ]
     spark = run.engine.spark
-    comparison = compare_tables(spark, scans, pairs, run.kernels, run.engine_frames(spark))
+    comparison = compare_tables(spark, scans, list(pairs), run.kernels, run.engine_frames(spark))
     run.fail(MINHASH, comparison.faults)
-    survivors = sorted(pair for pair, verdict in comparison.verdicts.items() if verdict.missing == 0)
+    survivors = {pair: pairs[pair] for pair, verdict in comparison.verdicts.items() if verdict.missing == 0}
     write_pairs(run.store, MINHASH, survivors)
     counts = {"pairs": len(survivors), "bytes_read": comparison.bytes_read}
     run.store.commit(MINHASH, counts)

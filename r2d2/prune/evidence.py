@@ -1,241 +1,170 @@
-"""What metadata proves about a column: its cover and its witnesses.
+"""From claims to evidence: what the metadata of a file, and of a whole table, proves about each of its leaves.
 
-*Cover*: an interval that holds the value of every live row. *Witness*: an interval that holds the value of at least one
-live row. A child's witness disjoint from the parent's cover proves that a child row is not in the parent; nothing else
-here proves anything. Missing or doubtful metadata widens covers and removes witnesses.
-
-Only two ends of the witnesses matter against an interval: the smallest upper end and the largest lower end. All ends
-are rounded outwards where they are encoded, so that rounding can only weaken the evidence.
+Missing or doubtful metadata widens covers and removes witnesses; it never does the reverse.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Sequence
 from decimal import Decimal, InvalidOperation
 
-from r2d2.model import Claim, TypeClass
+from r2d2.model import Claim, Fragment, Harvest, TypeClass, leaves, type_class
+from r2d2.prune.trust import Reading, Suspect, reading_of, suspect, tells_nulls
+from r2d2.scan.evidence import Flag, LeafEvidence, nothing_known, number_key, pack
+from r2d2.scan.plan import column_order
 
-TEXT_PREFIX = 32
-"""Bytes of a string bound that take part in comparisons; a longer prefix would refute a little more."""
-
-_KNOWN_WRITERS = ("parquet-cpp", "DuckDB", "Polars", "parquet-rs", "parquet-mr", "delta-rs", "Apache-Spark")
-_POINT_TYPES = ("int", "uint", "date", "timestamp", "decimal", "bool", "float", "double")
+_TEXT = (TypeClass.STRING, TypeClass.BINARY)
+_NUMBERS = (TypeClass.NUMBER, TypeClass.BOOLEAN, TypeClass.WALL_CLOCK, TypeClass.INSTANT)
+_FLOATS = ("float", "double")
+_MILLISECOND_US = 999
 _MAX_CHARACTER = "\U0010ffff".encode()
 
-
-@dataclass(frozen=True, kw_only=True)
-class NumberRange:
-    """Ends on the line of float64, rounded outwards. Infinite ends say nothing."""
-
-    first_high: float = math.inf  # smallest upper end of a witness
-    last_low: float = -math.inf  # largest lower end of a witness
-    low: float = -math.inf  # cover
-    high: float = math.inf
+Ends = tuple[bytes | None, bytes | None, bytes | None, bytes | None]
 
 
-@dataclass(frozen=True, kw_only=True)
-class TextRange:
-    """The same for bytes; None says nothing."""
+def packed_evidence(harvest: Harvest, *, utc: bool, suspects: Collection[Suspect] = ()) -> bytes:
+    """The evidence of a table as `scan.evidence.pack` writes it, leaves in the order of `plan.column_order`.
 
-    first_high: bytes | None = None
-    last_low: bytes | None = None
-    low: bytes | None = None
-    high: bytes | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evidence:
-    """Cover and witnesses of one leaf over all fragments of a table.
-
-    Attributes:
-        has_value, has_null: Proved: a live row is not NULL, is NULL.
-        may_value, may_null: Not excluded.
-        number, text: Ranges of the non-NULL values, in the domain of the type class.
+    Args:
+        harvest: Its metadata, claims included.
+        utc: Dates, zone-less timestamps and instants are read on one clock.
+        suspects: Writers and types whose claims do not count.
     """
+    kinds = {path: _kind(type_class(dtype), utc=utc) for path, dtype in leaves(harvest.schema)}
+    paths = column_order(sorted(kinds))
+    trusted = [claim for claim in harvest.claims if not suspects or suspect(claim) not in suspects]
+    claims = {(claim.fragment, claim.leaf): claim for claim in trusted}
+    files = [
+        [leaf_evidence(claims.get((number, path)), fragment, kinds[path]) for path in paths]
+        for number, fragment in enumerate(harvest.fragments)
+    ]
+    whole = [merged([file[place] for file in files], kinds[path]) for place, path in enumerate(paths)]
+    return pack(whole, files if len(files) > 1 else ())
 
-    has_value: bool = False
-    has_null: bool = False
-    may_value: bool = False
-    may_null: bool = False
-    number: NumberRange | None = None
-    text: TextRange | None = None
 
-
-def fragment_evidence(claim: Claim | None, rows: int | None, kind: TypeClass, *, has_witnesses: bool) -> Evidence:
-    """Evidence of one leaf in one fragment.
+def leaf_evidence(claim: Claim | None, fragment: Fragment, kind: TypeClass) -> LeafEvidence:
+    """Evidence of one leaf in one file.
 
     Args:
         claim: What metadata says there; None where it says nothing.
-        rows: Live rows of the fragment; None where unknown.
+        fragment: The file.
         kind: Type class of the leaf in the table.
-        has_witnesses: The fragment's claims speak of live rows only (no deleted rows in its file).
     """
+    rows = fragment.rows
     if rows == 0:
-        return Evidence(number=_no_numbers(kind), text=_no_texts(kind))
-    number = _number_range(claim, kind)
-    text = _text_range(claim, kind)
-    nulls = claim.nulls if claim else None
+        return LeafEvidence(kind=kind, flags=Flag(0), rows=0, nulls=0)
+    has_row = Flag.HAS_ROW if rows else Flag(0)
+    if claim is None:
+        unknown = nothing_known(kind)
+        return LeafEvidence(kind=kind, flags=unknown.flags | has_row, rows=rows)
+    nulls = claim.nulls
     if nulls is not None and nulls == rows:
-        return Evidence(has_null=has_witnesses, may_null=True, number=_no_numbers(kind), text=_no_texts(kind))
-    has_value = nulls is not None and rows is not None and 0 <= nulls < rows
-    evidence = Evidence(
-        has_value=has_value and has_witnesses,
-        has_null=nulls is not None and nulls > 0 and has_witnesses,
-        may_value=True,
-        may_null=nulls != 0 or (claim is not None and _is_imported(claim)),
-        number=number,
-        text=text,
+        return LeafEvidence(kind=kind, flags=has_row | Flag.HAS_NULL | Flag.MAY_NULL, rows=rows, nulls=nulls)
+    low, high, first_high, last_low = _ends(claim, fragment, kind)
+    flags = has_row | _seen(claim, fragment) | _possible(claim)
+    if Flag.HAS_VALUE not in flags:
+        first_high = last_low = None
+    exact = nulls if not fragment.deletes and tells_nulls(claim) else None
+    return LeafEvidence(
+        kind=kind, flags=flags, rows=rows, nulls=exact, low=low, high=high, first_high=first_high, last_low=last_low
     )
-    return evidence if evidence.has_value else _without_witnesses(evidence)
 
 
-def merge_evidence(parts: Iterable[Evidence]) -> Evidence:
-    """Evidence of a table's leaf from that of its fragments: covers unite, witnesses add up."""
-    merged: Evidence | None = None
+def merged(parts: Sequence[LeafEvidence], kind: TypeClass) -> LeafEvidence:
+    """Evidence of a table's leaf from that of its files: covers unite, witnesses add up."""
+    if len(parts) == 1:
+        return parts[0]
+    flags = Flag(0)
     for part in parts:
-        merged = part if merged is None else _merge(merged, part)
-    return merged or Evidence()
-
-
-def _merge(one: Evidence, other: Evidence) -> Evidence:
-    return Evidence(
-        has_value=one.has_value or other.has_value,
-        has_null=one.has_null or other.has_null,
-        may_value=one.may_value or other.may_value,
-        may_null=one.may_null or other.may_null,
-        number=_merge_numbers(one.number, other.number),
-        text=_merge_texts(one.text, other.text),
+        flags |= part.flags
+    filled = [part for part in parts if Flag.MAY_VALUE in part.flags]
+    return LeafEvidence(
+        kind=kind,
+        flags=flags,
+        rows=_sum([part.rows for part in parts]),
+        nulls=_sum([part.nulls for part in parts]),
+        low=_outermost([part.low for part in filled], min),
+        high=_outermost([part.high for part in filled], max),
+        first_high=min((part.first_high for part in filled if part.first_high is not None), default=None),
+        last_low=max((part.last_low for part in filled if part.last_low is not None), default=None),
     )
 
 
-def _merge_numbers(one: NumberRange | None, other: NumberRange | None) -> NumberRange | None:
-    if one is None or other is None:
+def _outermost(ends: Sequence[bytes | None], outermost: Callable[[Iterable[bytes]], bytes]) -> bytes | None:
+    """The end of a cover that holds several; None as soon as one of them has none."""
+    known = [end for end in ends if end is not None]
+    return outermost(known) if known and len(known) == len(ends) else None
+
+
+def _sum(counts: Sequence[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) and sum(known) < 1 << 62 else None
+
+
+def _kind(kind: TypeClass, *, utc: bool) -> TypeClass:
+    return TypeClass.INSTANT if utc and kind is TypeClass.WALL_CLOCK else kind
+
+
+def _seen(claim: Claim, fragment: Fragment) -> Flag:
+    """What is proved of a live row."""
+    seen, rows, nulls = Flag(0), fragment.rows, claim.nulls
+    whole = not fragment.deletes
+    attained = whole and reading_of(claim) in (Reading.POINT, Reading.PREFIX, Reading.MILLISECONDS)
+    bounded = claim.low is not None or claim.high is not None
+    if (nulls is not None and rows is not None and nulls < rows) or (attained and bounded):
+        seen |= Flag.HAS_VALUE
+    if nulls is not None and nulls > 0 and whole:
+        seen |= Flag.HAS_NULL
+    if claim.nans is not None and claim.nans > 0 and whole:
+        seen |= Flag.HAS_NAN | Flag.HAS_VALUE
+    return seen
+
+
+def _possible(claim: Claim) -> Flag:
+    possible = Flag.MAY_VALUE
+    if claim.nulls != 0 or not tells_nulls(claim):
+        possible |= Flag.MAY_NULL
+    if claim.type in _FLOATS and claim.nans != 0:
+        possible |= Flag.MAY_NAN
+    return possible
+
+
+def _ends(claim: Claim, fragment: Fragment, kind: TypeClass) -> Ends:
+    """Cover (low, high) and the inner ends of the witnesses at its two sides (first_high, last_low)."""
+    low, high = _key(claim.low, claim, kind), _key(claim.high, claim, kind)
+    reading = reading_of(claim)
+    if reading is Reading.NOTHING or (low is not None and high is not None and low > high):
+        return None, None, None, None  # bounds the wrong way round are a lie: believe nothing of it
+    if fragment.deletes and reading is not Reading.COVER:
+        reading = Reading.INTERVAL
+    if reading is Reading.COVER:
+        return low, high, None, None
+    if reading is Reading.INTERVAL:
+        return low, high, high, low
+    if reading is Reading.POINT:
+        return low, high, low, high
+    if reading is Reading.MILLISECONDS:
+        return low, high, _shifted(claim.low, _MILLISECOND_US), _shifted(claim.high, -_MILLISECOND_US)
+    first_high = low if claim.low_exact else prefix_end(low)
+    last_low = high if claim.high_exact else prefix_start(high)
+    return low, high, first_high, last_low
+
+
+def _key(bound: bytes | None, claim: Claim, kind: TypeClass) -> bytes | None:
+    """A claim's bound as a key; None where it has none, or one that is no value of the kind."""
+    if bound is None or kind in _TEXT:
+        return bound
+    if kind not in _NUMBERS:
         return None
-    return NumberRange(
-        first_high=min(one.first_high, other.first_high),
-        last_low=max(one.last_low, other.last_low),
-        low=min(one.low, other.low),
-        high=max(one.high, other.high),
-    )
-
-
-def _merge_texts(one: TextRange | None, other: TextRange | None) -> TextRange | None:
-    """Like numbers; an empty cover is `low` above `high`."""
-    if one is None or other is None:
-        return None
-    highs = [r.first_high for r in (one, other) if r.first_high is not None]
-    lows = [r.last_low for r in (one, other) if r.last_low is not None]
-    covers = [r for r in (one, other) if not _is_empty(r)] or [one]
-    return TextRange(
-        first_high=min(highs, default=None),
-        last_low=max(lows, default=None),
-        low=None if any(r.low is None for r in covers) else min(r.low for r in covers if r.low is not None),
-        high=None if any(r.high is None for r in covers) else max(r.high for r in covers if r.high is not None),
-    )
-
-
-def _is_empty(text: TextRange) -> bool:
-    return text.low is not None and text.high is not None and text.low > text.high
-
-
-def _no_numbers(kind: TypeClass) -> NumberRange | None:
-    return NumberRange(low=math.inf, high=-math.inf) if _is_number(kind) else None
-
-
-def _no_texts(kind: TypeClass) -> TextRange | None:
-    return TextRange(low=b"\x01", high=b"") if _is_text(kind) else None
-
-
-def _without_witnesses(evidence: Evidence) -> Evidence:
-    number = evidence.number and replace(evidence.number, first_high=math.inf, last_low=-math.inf)
-    text = evidence.text and replace(evidence.text, first_high=None, last_low=None)
-    return replace(evidence, number=number, text=text)
-
-
-def _is_number(kind: TypeClass) -> bool:
-    return kind in (TypeClass.NUMBER, TypeClass.BOOLEAN, TypeClass.WALL_CLOCK, TypeClass.INSTANT)
-
-
-def _is_text(kind: TypeClass) -> bool:
-    return kind in (TypeClass.STRING, TypeClass.BINARY)
-
-
-def _number_range(claim: Claim | None, kind: TypeClass) -> NumberRange | None:
-    if not _is_number(kind):
-        return None
-    if claim is None:
-        return NumberRange()
-    low = _rounded(claim.low, up=False)
-    high = _rounded(claim.high, up=True)
-    if low > high:  # such a claim is a lie: believe nothing of it
-        return NumberRange()
-    if _may_be_of_other_rows(claim):
-        return NumberRange(low=low, high=high)
-    if not _is_point(claim):
-        return NumberRange(first_high=high, last_low=low, low=low, high=high)
-    return NumberRange(
-        first_high=min(_rounded(claim.low, up=True, missing=math.inf), high),
-        last_low=max(_rounded(claim.high, up=False, missing=-math.inf), low),
-        low=low,
-        high=high,
-    )
-
-
-def _is_point(claim: Claim) -> bool:
-    """Whether both bounds are values of live rows, by source, writer and type."""
-    if claim.source == "partition":
-        return True
-    return claim.source == "footer" and _is_known(claim.writer) and claim.type.startswith(_POINT_TYPES)
-
-
-def _may_be_of_other_rows(claim: Claim) -> bool:
-    """Whether there may be no number between the bounds: outer bounds of floats are silent about NaN in every row."""
-    return claim.source != "partition" and claim.type in ("float", "double") and not _is_known(claim.writer)
-
-
-def _is_imported(claim: Claim) -> bool:
-    """Whether a log's claim may come from footers that were incomplete, whose gaps some importers count as zero."""
-    return claim.source == "delta-log" and not claim.writer
-
-
-def _is_known(writer: str) -> bool:
-    return writer.lower().startswith(tuple(known.lower() for known in _KNOWN_WRITERS))
-
-
-def _rounded(bound: bytes | None, *, up: bool, missing: float | None = None) -> float:
-    """A bound as float64, rounded up or down; a missing one, or one that is no number, is unbounded."""
-    unbounded = (math.inf if up else -math.inf) if missing is None else missing
-    if bound is None:
-        return unbounded
     try:
-        exact = Decimal(bound.decode())
-        nearest = float(exact)
+        number = Decimal(float(bound)) if claim.type in _FLOATS else Decimal(bound.decode())
     except (InvalidOperation, UnicodeDecodeError, ValueError, OverflowError):
-        return unbounded
-    if not math.isfinite(nearest):
-        return unbounded
-    if up and Decimal(nearest) < exact:
-        return math.nextafter(nearest, math.inf)
-    if not up and Decimal(nearest) > exact:
-        return math.nextafter(nearest, -math.inf)
-    return nearest
-
-
-def _text_range(claim: Claim | None, kind: TypeClass) -> TextRange | None:
-    if not _is_text(kind):
         return None
-    if claim is None:
-        return TextRange()
-    low, high = claim.low, claim.high
-    if low is not None and high is not None and low > high:
-        return TextRange()
-    if claim.source == "partition":
-        return TextRange(first_high=high, last_low=low, low=low, high=high)
-    if claim.source == "footer" and _is_known(claim.writer):
-        return TextRange(first_high=prefix_end(low), last_low=prefix_start(high), low=low, high=high)
-    return TextRange(first_high=high, last_low=low, low=low, high=high)
+    return number_key(number) if number.is_finite() else None
+
+
+def _shifted(bound: bytes | None, microseconds: int) -> bytes | None:
+    return None if bound is None else number_key(int(bound) + microseconds)
 
 
 def prefix_end(prefix: bytes | None) -> bytes | None:

@@ -1,126 +1,175 @@
-"""Stage 2, kernels: which pairs of two schema classes survive their metadata.
+"""Stage 2, kernel: which pairs of tables survive their metadata.
 
-A pair is refuted when a witness of the child is disjoint from the parent's cover in some column. Everything works on
-arrays: one row per table of a class, one matrix of pairs per block.
+A pair is refuted when a witness of the child is disjoint from the parent's cover in some leaf. Everything works on
+arrays: a matrix of pairs while most are alive, then lists of the pairs that are left.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from r2d2.model import LeafPath, TypeClass
-from r2d2.prune.evidence import TEXT_PREFIX, Evidence
+from r2d2.scan.evidence import ROWS, UNKNOWN, WHOLE, Flag, unpack
 
-Matrix = npt.NDArray[np.bool_]
+Indices = npt.NDArray[np.intp]
+Mask = npt.NDArray[np.bool_]
+Numbers = npt.NDArray[np.int64]
 
-BLOCK_PAIRS = 4_000_000
+NO_RANK = -1
 
-_KINDS = {kind: number for number, kind in enumerate(TypeClass)}
-_NO_TEXT = b""
+_DENSE = 0.25
+"""Share of a block's pairs that must be alive for a matrix to be faster than lists."""
+_NUMBERS = ("kind", "flags", "rows", "nulls")
+_KEYS = ("low", "high", "first_high", "last_low")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TableEvidence:
-    """What stage 2 knows of one table.
+class Leaves:
+    """Rows of `scan.evidence.ROWS` as arrays of any one shape; keys as ranks within a block, or NO_RANK."""
+
+    kind: Numbers
+    flags: Numbers
+    rows: Numbers
+    nulls: Numbers
+    low: Numbers
+    high: Numbers
+    first_high: Numbers
+    last_low: Numbers
+
+    def at(self, index: Any) -> Leaves:
+        """The same with an index applied to every array."""
+        return Leaves(**{column.name: getattr(self, column.name)[index] for column in fields(self)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tables:
+    """Evidence of the tables of one schema class.
 
     Attributes:
-        rows: Live rows; None where unknown.
-        kinds: Type class by leaf.
-        leaves: Evidence by leaf.
+        ids: Positions of the tables.
+        evidence: Of all tables, one after the other: per table a row per leaf, then such rows for each of its files.
+        first: Where each table's rows begin.
+        files: Files of each table that have rows of their own; 0 where the whole is one file.
+        leaves: Leaves of the class.
     """
 
-    rows: int | None
-    kinds: Mapping[LeafPath, TypeClass]
-    leaves: Mapping[LeafPath, Evidence]
+    ids: Numbers
+    evidence: Leaves
+    first: Indices
+    files: Indices
+    leaves: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class LeafArrays:
-    """Evidence of one leaf over many tables; see Evidence for the meaning. Text ends come with a mask of known ones."""
+def tables_of(*sides: tuple[Sequence[int], Sequence[bytes]]) -> list[Tables]:
+    """The sides of a comparison from the stored evidence of their tables, keys ranked over all of them.
 
-    kind: npt.NDArray[np.int8]
-    has_value: Matrix
-    has_null: Matrix
-    may_value: Matrix
-    may_null: Matrix
-    first_high: npt.NDArray[np.float64]
-    last_low: npt.NDArray[np.float64]
-    low: npt.NDArray[np.float64]
-    high: npt.NDArray[np.float64]
-    text: npt.NDArray[np.bytes_]
-    text_known: Matrix
+    Args:
+        sides: Positions of tables, at least one and all of the same leaves, and the packed evidence of each.
+    """
+    batches = [[unpack(evidence) for evidence in packed] for _, packed in sides]
+    (rows,) = pa.Table.from_batches([b for side in batches for b in side], ROWS).combine_chunks().to_batches()
+    numbers = {name: np.asarray(rows.column(name).to_numpy(), np.int64) for name in _NUMBERS}
+    ranks = dict(zip(_KEYS, _ranked([rows.column(name) for name in _KEYS]), strict=True))
+    evidence = Leaves(**numbers, **ranks)
+    ends = np.cumsum([sum(batch.num_rows for batch in side) for side in batches])
+    return [
+        _tables(ids, side, evidence.at(slice(end - sum(batch.num_rows for batch in side), end)))
+        for (ids, _), side, end in zip(sides, batches, ends, strict=True)
+    ]
 
 
-def leaf_arrays(tables: Sequence[TableEvidence], path: LeafPath) -> LeafArrays:
-    """Arrays over tables of the leaf that all of them have at a path."""
-    found = [table.leaves[path] for table in tables]
-    kinds = [_KINDS[table.kinds[path]] for table in tables]
-    number = [e.number for e in found]
-    text = [(e.text and [e.text.first_high, e.text.last_low, e.text.low, e.text.high]) or [None] * 4 for e in found]
-    cut = [[(end or _NO_TEXT)[:TEXT_PREFIX] for end in ends] for ends in text]
-    return LeafArrays(
-        kind=np.array(kinds, np.int8),
-        has_value=np.array([e.has_value for e in found], bool),
-        has_null=np.array([e.has_null for e in found], bool),
-        may_value=np.array([e.may_value for e in found], bool),
-        may_null=np.array([e.may_null for e in found], bool),
-        first_high=np.array([n.first_high if n else math.inf for n in number], float),
-        last_low=np.array([n.last_low if n else -math.inf for n in number], float),
-        low=np.array([n.low if n else -math.inf for n in number], float),
-        high=np.array([n.high if n else math.inf for n in number], float),
-        text=np.array(cut, f"S{TEXT_PREFIX}").reshape(len(found), 4),
-        text_known=np.array([[end is not None for end in ends] for ends in text], bool).reshape(len(found), 4),
+def _tables(ids: Sequence[int], batches: Sequence[pa.RecordBatch], evidence: Leaves) -> Tables:
+    sizes = np.array([batch.num_rows for batch in batches], np.intp)
+    leaves = pc.sum(pc.equal(batches[0].column("file"), WHOLE)).as_py()
+    return Tables(
+        ids=np.array(ids, np.int64),
+        evidence=evidence,
+        first=np.cumsum(sizes) - sizes,
+        files=sizes // leaves - 1,
+        leaves=leaves,
     )
 
 
-def refuted_by_leaf(child: LeafArrays, parent: LeafArrays) -> Matrix:
-    """Pairs (child row, parent row of the arrays) that one leaf refutes."""
-    has_value, has_null = child.has_value[:, None], child.has_null[:, None]
-    same_kind = child.kind[:, None] == parent.kind[None, :]
-    refuted: Matrix = has_value & (~same_kind | ~parent.may_value[None, :])
-    refuted |= has_null & ~parent.may_null[None, :]
-    outside = child.first_high[:, None] < parent.low[None, :]
-    outside |= child.last_low[:, None] > parent.high[None, :]
-    if child.text_known.any() and parent.text_known.any():
-        outside |= _before(child, 0, parent, 2) | _after(child, 1, parent, 3)
-    refuted |= has_value & same_kind & outside
-    return refuted
+def _ranked(arrays: Sequence[pa.Array]) -> list[Numbers]:
+    """Dense ranks of all values of some arrays of bytes together; NO_RANK for NULL."""
+    together = pa.chunked_array(arrays, pa.binary()).combine_chunks()
+    ranks = np.array(pc.rank(together, tiebreaker="dense").to_numpy(), np.int64)
+    ranks[np.asarray(together.is_null().to_numpy(zero_copy_only=False))] = NO_RANK
+    return np.split(ranks, len(arrays))
 
 
-def surviving(
-    children: Sequence[TableEvidence],
-    parents: Sequence[TableEvidence],
-    child_paths: Sequence[LeafPath],
-    parent_paths: Sequence[LeafPath],
-) -> Matrix:
-    """Pairs of a block that metadata does not refute.
+def refuted(child: Leaves, parent: Leaves) -> Mask:
+    """Which pairs one leaf refutes; the arrays of both sides broadcast against one another."""
+    same_kind = child.kind == parent.kind
+    has_value = is_set(child.flags, Flag.HAS_VALUE)
+    out: Mask = has_value & (~same_kind | ~is_set(parent.flags, Flag.MAY_VALUE))
+    out |= is_set(child.flags, Flag.HAS_NULL) & ~is_set(parent.flags, Flag.MAY_NULL)
+    out |= is_set(child.flags, Flag.HAS_NAN) & ~is_set(parent.flags, Flag.MAY_NAN)
+    out |= has_value & same_kind & outside(child, parent)
+    return out
+
+
+def outside(child: Leaves, parent: Leaves) -> Mask:
+    """Whether a witness of the child ends before, or begins after, all that the parent covers."""
+    before: Mask = (child.first_high != NO_RANK) & (child.first_high < parent.low)
+    after: Mask = (parent.high != NO_RANK) & (child.last_low > parent.high)
+    either: Mask = before | after
+    return either
+
+
+def is_set(flags: Numbers, flag: Flag) -> Mask:
+    """Where one of some flags is set."""
+    found: Mask = (flags & int(flag)) != 0
+    return found
+
+
+def surviving(children: Tables, parents: Tables, parent_leaf: Sequence[int]) -> tuple[Indices, Indices, Mask]:
+    """Pairs of a block that the tables as wholes do not refute.
 
     Args:
-        children, parents: Tables of a child class and of a parent class.
-        child_paths, parent_paths: Paths of the compared leaves in the child class and, aligned, in the parent class.
+        children, parents: Tables of a child class and of a parent class, ranked together.
+        parent_leaf: Per leaf of the child class, the leaf of the parent class of the same name.
+
+    Returns:
+        Positions in `children`, positions in `parents`, and whether the counts exclude a containment as bags.
     """
-    child_rows = np.array([-1 if t.rows is None else t.rows for t in children])
-    parent_rows = np.array([-1 if t.rows is None else t.rows for t in parents])
-    refuted: Matrix = (child_rows[:, None] > 0) & (parent_rows[None, :] == 0)
-    for of_child, of_parent in zip(child_paths, parent_paths, strict=True):
-        refuted |= refuted_by_leaf(leaf_arrays(children, of_child), leaf_arrays(parents, of_parent))
-        if refuted.all():
+    alive = _alive_by_rows(children, parents)
+    c, p = np.ogrid[: len(children.ids), : len(parents.ids)]
+    bag_excluded = np.zeros(alive.shape, bool)
+    for leaf, other in enumerate(parent_leaf):
+        if alive.ndim == 2 and alive.mean() < _DENSE:
+            c, p = np.nonzero(alive)
+            alive, bag_excluded = np.ones(len(c), bool), bag_excluded[c, p]
+        child = children.evidence.at(children.first[c] + leaf)
+        parent = parents.evidence.at(parents.first[p] + other)
+        alive &= ~refuted(child, parent)
+        bag_excluded |= more_often(child.nulls, parent.nulls) | more_often(child.rows, parent.rows)
+        if alive.ndim == 1:
+            c, p, bag_excluded, alive = c[alive], p[alive], bag_excluded[alive], alive[alive]
+        if not alive.any():
             break
-    return ~refuted
+    if alive.ndim == 2:
+        c, p = np.nonzero(alive)
+        bag_excluded = bag_excluded[c, p]
+    return c, p, bag_excluded
 
 
-def _before(child: LeafArrays, end: int, parent: LeafArrays, cover: int) -> Matrix:
-    known = child.text_known[:, end][:, None] & parent.text_known[:, cover][None, :]
-    before: Matrix = known & (child.text[:, end][:, None] < parent.text[:, cover][None, :])
-    return before
+def more_often(child: Numbers, parent: Numbers) -> Mask:
+    """Whether both counts are known and the child's is the larger one: then it is no bag of the parent's rows."""
+    known: Mask = (child != UNKNOWN) & (parent != UNKNOWN)
+    return known & (child > parent)
 
 
-def _after(child: LeafArrays, end: int, parent: LeafArrays, cover: int) -> Matrix:
-    known = child.text_known[:, end][:, None] & parent.text_known[:, cover][None, :]
-    after: Matrix = known & (child.text[:, end][:, None] > parent.text[:, cover][None, :])
-    return after
+def _alive_by_rows(children: Tables, parents: Tables) -> Mask:
+    """All pairs but those of a table with itself, and of one with rows and one without any."""
+    has_row = is_set(children.evidence.flags[children.first], Flag.HAS_ROW)
+    empty = parents.evidence.rows[parents.first] == 0
+    alive: Mask = children.ids[:, None] != parents.ids[None, :]
+    alive &= ~(has_row[:, None] & empty[None, :])
+    return alive

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
+import dataclasses
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import reduce
 from typing import TYPE_CHECKING
 
-import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from r2d2.model import Claim, Harvest, LeafPath, SchemaClass, SchemaGraph, TypeClass, leaves, type_class
-from r2d2.prune.evidence import Evidence, fragment_evidence, merge_evidence
-from r2d2.prune.minmax import BLOCK_PAIRS, TableEvidence, surviving
+from r2d2.errors import EngineError
+from r2d2.lake.harvest import HARVESTS, harvest_from_row
+from r2d2.lake.inventory import HARVEST, SOURCES
+from r2d2.model import Harvest, spark_ddl
+from r2d2.prune.blocks import BLOCK_PAIRS, DONE, SURVIVORS, Block, answer, blocks_of, from_json, items_of, to_json
+from r2d2.prune.evidence import packed_evidence
 from r2d2.prune.schema_graph import build_schema_graph
-from r2d2.scan.plan import Pair, column_order, matching_paths
-from r2d2.scan.stored import read_graph, write_graph, write_pairs
+from r2d2.prune.trust import Suspect
+from r2d2.scan.plan import Pair
+from r2d2.scan.stored import EVIDENCE, read_graph, write_graph, write_pairs
+from r2d2.session import engine_errors
 
 if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
     from r2d2.lake.run import StageRun
 
 GRAPH = "schema_graph"
 MINMAX = "minmax"
+
+_ITEMS = pa.schema([("item", pa.int32()), ("blocks", pa.string())])
+_MEMBERS = pa.schema([("item", pa.int32()), ("table", pa.int32())])
 
 
 def run_schema_graph(run: StageRun) -> dict[str, int]:
@@ -35,65 +47,98 @@ def run_schema_graph(run: StageRun) -> dict[str, int]:
     return counts
 
 
-def run_minmax(run: StageRun) -> dict[str, int]:
-    """Store the pairs of the schema graph that metadata does not refute.
+def run_minmax(run: StageRun, suspects: Collection[Suspect] = ()) -> dict[str, int]:
+    """Store the evidence of all tables, and the pairs of the schema graph that it does not refute.
+
+    Args:
+        run: The audit.
+        suspects: Whose claims do not count.
 
     Returns:
-        How many there are.
+        How many pairs there are.
     """
     graph = read_graph(run.store, GRAPH, case_sensitive=run.config.case_sensitive)
-    evidence = {table: table_evidence(harvest, utc=run.utc) for table, harvest in run.inventory.active()}
-    pairs = sorted(pair for edge in graph.edges for pair in _edge_pairs(graph, edge, evidence))
+    blocks = list(blocks_of(graph))
+    tables = {table for block in blocks for table in (*block.children, *block.parents)}
+    with engine_errors():
+        _store_evidence(run, tables, frozenset(suspects))
+        rows = _answers(run, blocks) if blocks else SURVIVORS.empty_table()
+    pairs = {
+        Pair(child=row["child"], parent=row["parent"], column_set=row["column_set"]): row["bag_excluded"]
+        for row in rows.to_pylist()
+        if row["child"] != DONE
+    }
     write_pairs(run.store, MINMAX, pairs)
     counts = {"pairs": len(pairs)}
     run.store.commit(MINMAX, counts)
     return counts
 
 
-def table_evidence(harvest: Harvest, *, utc: bool) -> TableEvidence:
-    """Cover and witnesses of all leaves of a table."""
-    claims: dict[LeafPath, dict[int, Claim]] = {}
-    for claim in harvest.claims:
-        claims.setdefault(claim.leaf, {})[claim.fragment] = claim
-    kinds = {path: _kind(type_class(dtype), utc=utc) for path, dtype in leaves(harvest.schema)}
-    # The engine's reader is used where files hold deleted or otherwise shifted rows: no witnesses from those.
-    live = harvest.reader_reason is None
-    return TableEvidence(
-        rows=harvest.rows,
-        kinds=kinds,
-        leaves={path: _leaf_evidence(harvest, claims.get(path, {}), kind, live) for path, kind in kinds.items()},
-    )
+def _store_evidence(run: StageRun, tables: Collection[int], suspects: frozenset[Suspect]) -> None:
+    """One job per stored harvest: the claims of its tables become evidence."""
+    for source in SOURCES:
+        places = run.inventory.places(source)
+        if places:
+            wanted = {row: table for row, table in places.items() if table in tables}
+            kernel = _evidence_kernel(wanted, utc=run.utc, suspects=suspects)
+            frame = run.store.read_frame(HARVEST, source, HARVESTS).mapInArrow(kernel, spark_ddl(EVIDENCE))
+            run.store.write_frame(MINMAX, f"evidence-{source}", frame)
 
 
-def _leaf_evidence(harvest: Harvest, claims: Mapping[int, Claim], kind: TypeClass, live: bool) -> Evidence:
-    return merge_evidence(
-        fragment_evidence(claims.get(number), fragment.rows, kind, has_witnesses=live)
-        for number, fragment in enumerate(harvest.fragments)
-    )
+def _evidence_kernel(
+    wanted: Mapping[int, int], *, utc: bool, suspects: frozenset[Suspect]
+) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    def evidence(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for row in batch.to_pylist():
+                if row["table"] in wanted:
+                    packed = _evidence_of(harvest_from_row(row), utc=utc, suspects=suspects)
+                    columns = {"table": [wanted[row["table"]]], "evidence": [packed]}
+                    yield pa.RecordBatch.from_pydict(columns, schema=EVIDENCE)
+
+    return evidence
 
 
-def _kind(kind: TypeClass, *, utc: bool) -> TypeClass:
-    return TypeClass.INSTANT if utc and kind is TypeClass.WALL_CLOCK else kind
+def _evidence_of(harvest: Harvest, *, utc: bool, suspects: frozenset[Suspect]) -> bytes:
+    """The evidence of a table; none at all where its claims are beyond understanding."""
+    try:
+        return packed_evidence(harvest, utc=utc, suspects=suspects)
+    except Exception:  # noqa: BLE001 - one table's odd metadata must not end the job for all others
+        return packed_evidence(dataclasses.replace(harvest, claims=()), utc=utc)
 
 
-def _edge_pairs(graph: SchemaGraph, edge: tuple[int, int], evidence: Mapping[int, TableEvidence]) -> Iterator[Pair]:
-    child, parent = graph.classes[edge[0]], graph.classes[edge[1]]
-    child_paths = column_order(sorted(child.names))
-    parent_paths = matching_paths(child_paths, sorted(parent.names), exact=child.exact or parent.exact)
-    for children, parents in _blocks(child, parent):
-        kept = surviving(
-            [evidence[table] for table in children],
-            [evidence[table] for table in parents],
-            child_paths,
-            parent_paths,
-        )
-        for row, column in np.argwhere(kept):
-            if children[row] != parents[column]:
-                yield Pair(child=children[row], parent=parents[column], column_set=child.id)
+def _answers(run: StageRun, blocks: Sequence[Block]) -> pa.Table:
+    """The surviving pairs of all blocks, in one job; rows of SURVIVORS."""
+    pairs = sum(block.pairs for block in blocks)
+    items = items_of(blocks, item_pairs=min(BLOCK_PAIRS, 1 + pairs // (4 * run.kernels.parallelism)))
+    spark = run.engine.spark
+    texts = pa.table({"item": list(range(len(items))), "blocks": [to_json(item) for item in items]}, schema=_ITEMS)
+    members = _members(items)
+    stored = [f"evidence-{source}" for source in SOURCES if run.inventory.places(source)]
+    parts = [run.store.read_frame(MINMAX, name, EVIDENCE) for name in stored]
+    evidence = reduce(lambda frame, other: frame.unionAll(other), parts)
+    rows = _run(evidence.join(spark.createDataFrame(members), "table"), spark.createDataFrame(texts))
+    done = set(rows.filter(pc.equal(rows["child"], DONE))["item"].to_pylist())
+    if done != set(range(len(items))):
+        raise EngineError("the engine lost work items of min-max; nothing was refuted")
+    return rows
 
 
-def _blocks(child: SchemaClass, parent: SchemaClass) -> Iterator[tuple[Sequence[int], Sequence[int]]]:
-    """Cuts of the pairs of two classes, each of at most about BLOCK_PAIRS."""
-    size = max(1, BLOCK_PAIRS // len(parent.tables))
-    for _, members in groupby(enumerate(child.tables), key=lambda place: place[0] // size):
-        yield [table for _, table in members], parent.tables
+def _run(evidence: DataFrame, items: DataFrame) -> pa.Table:
+    def answer_item(tables: pa.Table, items: pa.Table) -> pa.Table:
+        packed = dict(zip(tables["table"].to_pylist(), tables["evidence"].to_pylist(), strict=True))
+        (item,) = items.to_pylist()
+        return answer(item["item"], from_json(item["blocks"]), packed)
+
+    grouped = evidence.groupBy("item").cogroup(items.groupBy("item"))
+    return grouped.applyInArrow(answer_item, spark_ddl(SURVIVORS)).toArrow()
+
+
+def _members(items: Sequence[Sequence[Block]]) -> pa.Table:
+    """Which tables' evidence each work item needs."""
+    needed = [sorted({table for block in blocks for table in (*block.children, *block.parents)}) for blocks in items]
+    columns = {
+        "item": [number for number, tables in enumerate(needed) for _ in tables],
+        "table": [table for tables in needed for table in tables],
+    }
+    return pa.table(columns, schema=_MEMBERS)

@@ -1,9 +1,9 @@
-"""The stored tables by which the stages of the funnel meet: the schema graph, and the pairs that are left."""
+"""The stored tables by which the stages of the funnel meet: the schema graph, evidence, and the pairs that are left."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -15,7 +15,16 @@ if TYPE_CHECKING:
 
 CLASSES = pa.schema([("class", pa.int32()), ("leaves", pa.list_(pa.string())), ("tables", pa.list_(pa.int32()))])
 CLASS_EDGES = pa.schema([("child", pa.int32()), ("parent", pa.int32())])
-STORED_PAIRS = pa.schema([("child", pa.int32()), ("parent", pa.int32()), ("column_set", pa.int32())])
+STORED_PAIRS = pa.schema(
+    [
+        ("child", pa.int32()),
+        ("parent", pa.int32()),
+        ("column_set", pa.int32()),
+        ("bag_excluded", pa.bool_()),  # counts in the metadata exclude a containment as bags
+    ]
+)
+EVIDENCE = pa.schema([("table", pa.int32()), ("evidence", pa.binary())])
+"""What metadata proves about each table, as `scan.evidence.pack` writes it."""
 
 
 def write_graph(store: StageStore, stage: str, graph: SchemaGraph) -> None:
@@ -40,12 +49,17 @@ def read_graph(store: StageStore, stage: str, *, case_sensitive: bool) -> Schema
     return SchemaGraph(classes=tuple(classes), edges=tuple(sorted((row["child"], row["parent"]) for row in edges)))
 
 
-def write_pairs(store: StageStore, stage: str, pairs: Sequence[Pair]) -> None:
-    """Store pairs."""
-    columns: Mapping[str, list[int]] = {name: [getattr(pair, name) for pair in pairs] for name in STORED_PAIRS.names}
-    store.write_table(stage, "pairs", pa.table(dict(columns), schema=STORED_PAIRS))
+def write_pairs(store: StageStore, stage: str, pairs: Mapping[Pair, bool]) -> None:
+    """Store pairs with their marks: see STORED_PAIRS.bag_excluded."""
+    columns: dict[str, list[Any]] = {name: [getattr(pair, name) for pair in pairs] for name in STORED_PAIRS.names[:3]}
+    store.write_table(stage, "pairs", pa.table({**columns, "bag_excluded": list(pairs.values())}, schema=STORED_PAIRS))
 
 
-def read_pairs(store: StageStore, stage: str) -> list[Pair]:
-    """Stored pairs, sorted."""
-    return sorted(Pair(**row) for row in store.read_table(stage, "pairs", STORED_PAIRS).to_pylist())
+def read_pairs(store: StageStore, stage: str) -> dict[Pair, bool]:
+    """Stored pairs with their marks, sorted."""
+    rows = store.read_table(stage, "pairs", STORED_PAIRS).to_pylist()
+    return dict(
+        sorted(
+            (Pair(**{name: row[name] for name in row if name != "bag_excluded"}), row["bag_excluded"]) for row in rows
+        )
+    )

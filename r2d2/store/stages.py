@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
 
 from r2d2.errors import UsageError
+from r2d2.model import spark_ddl
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -51,6 +52,10 @@ class StageStore:
     def write_frame(self, stage: str, name: str, frame: DataFrame) -> None:
         """Run a DataFrame and store its rows."""
         frame.write.mode("overwrite").parquet(self.folder(stage, name))
+
+    def read_frame(self, stage: str, name: str, schema: pa.Schema) -> DataFrame:
+        """A stored table as a DataFrame of the engine."""
+        return self._spark.read.schema(spark_ddl(schema)).parquet(self.folder(stage, name)).select(*schema.names)
 
     def write_table(self, stage: str, name: str, table: pa.Table) -> None:
         """Store a small table that the driver has made."""

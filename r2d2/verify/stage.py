@@ -39,7 +39,7 @@ def run_verify(run: StageRun, graph_stage: str, pairs_stage: str) -> dict[str, i
         The edges, and bytes that were read.
     """
     graph = read_graph(run.store, graph_stage, case_sensitive=run.config.case_sensitive)
-    pairs = read_pairs(run.store, pairs_stage)
+    pairs = list(read_pairs(run.store, pairs_stage))
     scans = [
         TableScan(table=table, harvest=run.inventory.harvests[table], column_sets=sets)
         for table, sets in sorted(column_sets(pairs, graph).items())

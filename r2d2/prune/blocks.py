@@ -1,0 +1,127 @@
+"""Stage 2 as work items: blocks of pairs of schema classes, and the kernel that answers one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from r2d2.model import SchemaClass, SchemaGraph
+from r2d2.prune.boxes import file_verdict, has_files
+from r2d2.prune.minmax import surviving, tables_of
+from r2d2.scan.plan import column_order, matching_paths
+
+BLOCK_PAIRS = 4_000_000
+"""Pairs that one work item looks at, at most about."""
+
+BLOCK_EDGES = 1024
+"""Class edges in one work item, at most."""
+
+SURVIVORS = pa.schema(
+    [
+        pa.field("item", pa.int32()),
+        pa.field("child", pa.int32()),  # DONE in the row that ends the answer to an item
+        pa.field("parent", pa.int32()),
+        pa.field("column_set", pa.int32()),
+        pa.field("bag_excluded", pa.bool_()),
+    ]
+)
+DONE = -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """Some children of one class against all tables of another.
+
+    Attributes:
+        column_set: The schema class of the children.
+        children, parents: Positions of tables.
+        parent_leaf: Per leaf of the children, in order, the place of the parents' leaf of that name.
+    """
+
+    column_set: int
+    children: tuple[int, ...]
+    parents: tuple[int, ...]
+    parent_leaf: tuple[int, ...]
+
+    @property
+    def pairs(self) -> int:
+        """Pairs of tables."""
+        return len(self.children) * len(self.parents)
+
+
+def blocks_of(graph: SchemaGraph, *, block_pairs: int = BLOCK_PAIRS) -> Iterator[Block]:
+    """The pairs of a schema graph in blocks."""
+    order = {c.id: column_order(sorted(c.names)) for c in graph.classes}
+    for edge in graph.edges:
+        child, parent = (graph.classes[end] for end in edge)
+        places = parent_places(child, parent, order)
+        size = max(1, block_pairs // len(parent.tables))
+        for start in range(0, len(child.tables), size):
+            yield Block(
+                column_set=child.id,
+                children=child.tables[start : start + size],
+                parents=parent.tables,
+                parent_leaf=places,
+            )
+
+
+def parent_places(
+    child: SchemaClass, parent: SchemaClass, order: Mapping[int, Sequence[tuple[str, ...]]]
+) -> tuple[int, ...]:
+    """See Block.parent_leaf."""
+    place = {path: number for number, path in enumerate(order[parent.id])}
+    paths = matching_paths(order[child.id], sorted(parent.names), exact=child.exact or parent.exact)
+    return tuple(place[path] for path in paths)
+
+
+def items_of(blocks: Iterable[Block], *, item_pairs: int = BLOCK_PAIRS) -> list[list[Block]]:
+    """Blocks in work items of about as many pairs each, in order."""
+    items: list[list[Block]] = []
+    room = 0
+    for block in blocks:
+        if not items or block.pairs > room or len(items[-1]) >= BLOCK_EDGES:
+            items.append([])
+            room = item_pairs
+        items[-1].append(block)
+        room -= block.pairs
+    return items
+
+
+def to_json(blocks: Sequence[Block]) -> str:
+    """A work item as text."""
+    return json.dumps([asdict(block) for block in blocks])
+
+
+def from_json(text: str) -> list[Block]:
+    """Inverse of `to_json`."""
+    names = ("children", "parents", "parent_leaf")
+    return [
+        Block(column_set=raw["column_set"], **{name: tuple(raw[name]) for name in names}) for raw in json.loads(text)
+    ]
+
+
+def answer(item: int, blocks: Sequence[Block], evidence: Mapping[int, bytes]) -> pa.Table:
+    """The pairs of a work item that survive, and the row that says that the item was answered: schema SURVIVORS."""
+    found = [survivors_of(block, evidence) for block in blocks]
+    rows = [*(row for rows in found for row in rows), (DONE, DONE, DONE, False)]
+    child, parent, column_set, bag_excluded = (list(column) for column in zip(*rows, strict=True))
+    columns = [[item] * len(rows), child, parent, column_set, bag_excluded]
+    return pa.table(dict(zip(SURVIVORS.names, columns, strict=True)), schema=SURVIVORS)
+
+
+def survivors_of(block: Block, evidence: Mapping[int, bytes]) -> list[tuple[int, int, int, bool]]:
+    """Child, parent, column set and whether a containment as bags is excluded, of the surviving pairs of a block."""
+    children, parents = tables_of(*((side, [evidence[t] for t in side]) for side in (block.children, block.parents)))
+    c, p, bag_excluded = surviving(children, parents, block.parent_leaf)
+    kept = np.ones(len(c), bool)
+    for place, (child, parent) in enumerate(zip(c.tolist(), p.tolist(), strict=True)):
+        if has_files(children, parents, child, parent):
+            verdict = file_verdict(children, parents, child, parent, block.parent_leaf)
+            kept[place] = not verdict.refuted
+            bag_excluded[place] |= verdict.bag_excluded
+    found = zip(children.ids[c[kept]].tolist(), parents.ids[p[kept]].tolist(), bag_excluded[kept].tolist(), strict=True)
+    return [(child, parent, block.column_set, excluded) for child, parent, excluded in found]
