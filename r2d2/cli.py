@@ -1,4 +1,4 @@
-"""The command line: `r2d2 audit` and `r2d2 sample`."""
+"""The command line: `r2d2 audit`, `r2d2 explain` and `r2d2 sample`."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ at every row of both, and proposes to delete a table only with a query that was 
 Try it:
   r2d2 sample demo/lake                     a small lake to play with
   r2d2 audit demo/lake --out demo/results   audit it; open demo/results/report.html
+  r2d2 explain CHILD PARENT --out demo/results   why one table is in another one, or not
 """
 
 _AUDIT_HELP = """Audit LAKE, a folder or an object-store URL, and write the results to DIR.
@@ -63,6 +64,18 @@ _SAMPLE_HELP = """Write a small demonstration lake to DIR: copies, projections, 
 Examples:
   r2d2 sample demo/lake
   r2d2 sample demo/lake --overwrite
+"""
+
+
+_EXPLAIN_HELP = """Say why CHILD is contained in PARENT, or why it is not, according to the audit in DIR.
+
+\b
+Examples:
+  r2d2 explain sales/2023.parquet sales/all --out results
+  r2d2 explain sales/2023.parquet sales/all --out results --show-values
+  r2d2 explain sales/2023.parquet sales/all --out results --json | jq -r .verdict
+
+The lake is not read again. Tables are named as in tables.parquet.
 """
 
 
@@ -129,6 +142,26 @@ def sample(folder: str, overwrite: bool) -> None:
 
     truth = write_sample(folder, overwrite=overwrite)
     click.echo(f"{len(truth.tables)} tables in {folder}; next: r2d2 audit {folder} --out results")
+
+
+@cli.command(help=_EXPLAIN_HELP)
+@click.argument("child")
+@click.argument("parent")
+@click.option("--out", required=True, metavar="DIR", help="Results of a finished audit.")
+@click.option("--show-values", is_flag=True, help="Show the values that are compared; they are row values of the lake.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def explain(child: str, parent: str, out: str, show_values: bool, as_json: bool) -> None:
+    """Explain a pair of tables."""
+    from r2d2.explain import explain_pair
+    from r2d2.report.terminal import explanation_lines
+
+    found = explain_pair(out, child, parent)
+    with _reader_may_leave():
+        if as_json:
+            click.echo(json.dumps(found.to_json(show_values=show_values), indent=2))
+        else:
+            values = found.values if show_values else {}
+            click.echo("\n".join(explanation_lines(found.child, found.parent, found.verdict, found.reasons, values)))
 
 
 def parse_size(text: str) -> int:

@@ -161,6 +161,8 @@ class Harvest:
         reader_reason: Why the kernel cannot read it.
         no_parent_reason: Why no recipe may read it; None where one may.
         view_options: Options of the `CREATE TEMPORARY VIEW` that reads it (text formats).
+        stored_as: By leaf, what its values in the files are found by, where that is not its name (column mapping, field
+            ids): of tables that share a file, leaves with equal entries are the same values.
         bytes_read: What the harvest itself read.
     """
 
@@ -174,6 +176,7 @@ class Harvest:
     reader_reason: str | None = None
     no_parent_reason: str | None = None
     view_options: dict[str, str] = field(default_factory=dict)
+    stored_as: dict[LeafPath, str] = field(default_factory=dict)
     bytes_read: int = 0
 
     @property

@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from r2d2.config import AuditConfig
@@ -20,10 +20,11 @@ from r2d2.lake.delta import newest_version
 from r2d2.lake.discovery import discover, listing_token, split_into_files
 from r2d2.lake.run import StageRun
 from r2d2.lake.stage import run_harvest
-from r2d2.minhash.stage import MINHASH, run_minhash
-from r2d2.model import Edge, Format, FoundTable, Status
+from r2d2.minhash.stage import run_minhash
+from r2d2.model import Edge, Format, FoundTable, Harvest, Status
 from r2d2.planning import Planner
-from r2d2.prune.stage import GRAPH, MINMAX, run_minmax, run_schema_graph
+from r2d2.prune.stage import run_minmax, run_schema_graph, stored_suspects
+from r2d2.prune.trust import Suspect
 from r2d2.report.data import build_report
 from r2d2.report.html import render_html
 from r2d2.report.results import result_tables, stored_bytes
@@ -33,6 +34,7 @@ from r2d2.scan.duck import KernelLimits
 from r2d2.scan.files import GLOB_CHARACTERS, is_expanded, is_remote
 from r2d2.scan.job import Kernels
 from r2d2.scan.rowhash import HASH_VERSION, RowHasher
+from r2d2.scan.stored import GRAPH, MINHASH, MINMAX
 from r2d2.session import Engine, open_engine
 from r2d2.store.results import ResultFolder
 from r2d2.store.stages import StageStore
@@ -135,6 +137,7 @@ def audit(config: AuditConfig, *, spark: SparkSession | None = None, progress: P
             run = StageRun(config=config, engine=engine, store=store, kernels=kernels_of(config, engine))
             try:
                 outcome = run_stages(run, clock, discovery.tables, prices, lake)
+                results.keep_evidence(run_id, store.copy_tables)
             finally:
                 store.remove()
         summary = {"run_id": run_id, **summarise(run, outcome, clock, prices)}
@@ -179,6 +182,7 @@ class Outcome:
     edges: Sequence[Edge]
     plan: Plan
     rows_of: Mapping[int, int | None]
+    suspects: Mapping[Suspect, Sequence[int]]
 
 
 def kernels_of(config: AuditConfig, engine: Engine) -> Kernels:
@@ -193,9 +197,13 @@ def run_stages(run: StageRun, clock: StageClock, found: Sequence[FoundTable], pr
     """All stages, from harvest to the plan; they meet in stored tables."""
     harvested = clock.run("harvest", lambda: run_harvest(run, found), len(found))
     graph = clock.run("schema graph", lambda: run_schema_graph(run))
-    candidates = clock.run("min-max", lambda: run_minmax(run))
+    candidates = clock.run("min-max", lambda: run_minmax(run, MINHASH))
     surviving = clock.run("MinHash", lambda: run_minhash(run, GRAPH, MINMAX), candidates["pairs"])
-    clock.run("verify", lambda: run_verify(run, GRAPH, MINHASH), surviving["pairs"])
+    while (suspects := len(stored_suspects(run, MINHASH))) > candidates["suspects"]:
+        log.warning("metadata of %d writers and types is wrong; what it had refuted is looked at again", suspects)
+        candidates = clock.run("min-max again", lambda: run_minmax(run, MINHASH))
+        surviving = clock.run("MinHash again", lambda: run_minhash(run, GRAPH, MINMAX), candidates["pairs"])
+    clock.run("verify", lambda: run_verify(run, GRAPH, MINMAX, MINHASH), surviving["pairs"])
     edges = read_edges(run.store)
     rows_of = {table: harvest.rows for table, harvest in run.inventory.harvests.items()}
     rows_of |= {edge.child: edge.child_rows for edge in edges} | {edge.parent: edge.parent_rows for edge in edges}
@@ -215,7 +223,7 @@ def run_stages(run: StageRun, clock: StageClock, found: Sequence[FoundTable], pr
         "verified_edges": len(edges),
         "deletable": sum(decision.delete for decision in plan.decisions),
     }
-    return Outcome(counts=counts, edges=edges, plan=plan, rows_of=rows_of)
+    return Outcome(counts=counts, edges=edges, plan=plan, rows_of=rows_of, suspects=stored_suspects(run, MINHASH))
 
 
 def summarise(run: StageRun, outcome: Outcome, clock: StageClock, prices: PriceBook) -> dict[str, Any]:
@@ -232,28 +240,38 @@ def summarise(run: StageRun, outcome: Outcome, clock: StageClock, prices: PriceB
         "currency": outcome.plan.currency,
         "plan_optimal": outcome.plan.optimal,
         "plan_gap": outcome.plan.gap,
+        "misleading_statistics": [
+            {**asdict(suspect), "tables": [run.inventory.found[table].id for table in sorted(tables)]}
+            for suspect, tables in sorted(outcome.suspects.items())
+        ],
     }
 
 
 def newly_written(run: StageRun) -> set[int]:
-    """Delta tables with a newer version than the audited one: their edges hold for that version, they stay."""
-    return {
-        table
-        for table, harvest in run.inventory.active()
-        if run.inventory.found[table].format is Format.DELTA
-        and str(newest_version(run.inventory.found[table].uri)) != harvest.version
-    }
+    """Tables with a newer version than the audited one: their edges hold for that version, they stay."""
+    return {table for table, harvest in run.inventory.active() if not _is_newest(run.inventory.found[table], harvest)}
+
+
+def _is_newest(found: FoundTable, harvest: Harvest) -> bool:
+    """Whether the pinned version is still the newest; tables without a log are pinned by their files."""
+    if found.format is Format.DELTA:
+        return str(newest_version(found.uri)) == harvest.version
+    if found.format is Format.ICEBERG:
+        from r2d2.lake.iceberg import is_current
+
+        return is_current(found, harvest)
+    return True
 
 
 def fail_changed(run: StageRun, lake: str) -> bool:
-    """List the lake again; tables whose files are not the pinned ones fail. Delta tables are pinned by version."""
+    """List the lake again; tables whose files are not the pinned ones fail. Those with a log are pinned by version."""
     listed = discover(lake, files_as_tables=run.config.files_as_tables).tables
     files = [file for table in listed for file in split_into_files(table)]
     now = {table.id: listing_token(table) for table in (*files, *listed)}
     changed = [
         table
         for table, _ in run.inventory.active()
-        if run.inventory.found[table].format is not Format.DELTA
+        if run.inventory.found[table].format not in (Format.DELTA, Format.ICEBERG)
         and now.get(run.inventory.found[table].id) != listing_token(run.inventory.found[table])
     ]
     run.fail("final check", {table: TableChanged() for table in changed})

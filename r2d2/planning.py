@@ -136,11 +136,22 @@ def bound_tables(inventory: Inventory) -> dict[int, str]:
 
 def _files_of(inventory: Inventory, found: FoundTable) -> Iterable[str]:
     """Uris of the files that a table reads, as far as they can be known for one that was not harvested."""
+    if found.format is Format.ICEBERG:
+        return _files_of_iceberg(inventory, found)
     if found.table in inventory.harvests:
         return (fragment.stamp.uri for fragment in inventory.harvests[found.table].fragments)
     if found.format is Format.DELTA:
         return files_named_in_log(found.uri)
     return (file.uri for file in found.files)
+
+
+def _files_of_iceberg(inventory: Inventory, found: FoundTable) -> set[str]:
+    """Files of all snapshots that the table keeps, since time travel reads the older ones."""
+    from r2d2.lake.iceberg_manifests import files_named_in_manifests
+
+    harvest = inventory.harvests.get(found.table)
+    live = {fragment.stamp.uri for fragment in harvest.fragments} if harvest is not None else set()
+    return live | files_named_in_manifests(found.uri)
 
 
 def _ancestors(uri: str) -> Iterator[str]:

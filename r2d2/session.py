@@ -41,6 +41,8 @@ ENGINE_LOG = "R2D2_ENGINE_LOG"
 
 _CONNECT_MODE = "SPARK_CONNECT_MODE_ENABLED"
 _TIME_ZONE = "spark.sql.session.timeZone"
+_SAIL_STATISTICS = "SAIL_EXECUTION__COLLECT_STATISTICS"
+"""With statistics Sail reads a column whose footer says minimum = maximum as that value, although NaN is neither."""
 
 
 @dataclass(kw_only=True)
@@ -54,6 +56,7 @@ class Engine:
         versions: Versions of r2d2, python, pyspark, duckdb and, under its name, of the engine.
         workers_share_files: A local path written by the driver is visible to the workers.
         reads_legacy_calendar: Dates of Spark's legacy calendar are read as those that were meant; Sail does not.
+        reads_absolute_paths: Delta files that a log names by absolute path (of a shallow clone) are read; Sail does not.
     """
 
     spark: SparkSession
@@ -62,6 +65,7 @@ class Engine:
     versions: dict[str, str]
     workers_share_files: bool
     reads_legacy_calendar: bool = False
+    reads_absolute_paths: bool = False
     _cleanup: ExitStack = field(default_factory=ExitStack, repr=False)
 
     def stop(self) -> None:
@@ -165,6 +169,7 @@ def _start_sail_server(parallelism: int) -> Any:
     with ExitStack() as environment:
         for name, value in defaults.items():
             _set_environment(name, os.environ.get(name, value), environment)
+        _set_environment(_SAIL_STATISTICS, "false", environment)
         try:
             from pysail.spark import SparkConnectServer
 
@@ -188,13 +193,15 @@ def _open_connect(url: str, cleanup: ExitStack) -> Engine:
 
 
 def _connect_engine(session: Any, shares_files: bool, cleanup: ExitStack) -> Engine:
+    is_spark = _is_apache_spark(session)
     return Engine(
         spark=session,
         name="connect",
         parallelism=_default_partitions(session),
         versions=_versions("connect", session.version),
         workers_share_files=shares_files,
-        reads_legacy_calendar=_is_apache_spark(session),
+        reads_legacy_calendar=is_spark,
+        reads_absolute_paths=is_spark,
         _cleanup=cleanup.pop_all(),
     )
 
@@ -319,6 +326,7 @@ def _spark_engine(session: Any, cleanup: ExitStack) -> Engine:
         versions=_versions("spark", session.version),
         workers_share_files=_runs_here(session.sparkContext.master),
         reads_legacy_calendar=True,
+        reads_absolute_paths=True,
         _cleanup=cleanup.pop_all(),
     )
 

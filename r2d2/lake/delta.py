@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import os
 import re
-import uuid
 from collections.abc import Mapping
 from typing import Any
 
 import pyarrow.parquet as pq
 
 from r2d2.errors import TableFailed, TableFault, TableUnsupported
-from r2d2.lake.delta_files import Files, data_file_uri, list_files, shown
+from r2d2.lake.delta_files import Files, data_file_uri, is_absolute, list_files, shown
 from r2d2.lake.delta_log import LOG, LiveFile, Snapshot, as_object, parse_json, read_snapshot
 from r2d2.lake.delta_schema import DeltaSchema, holds_structs_in_lists, parse_schema
 from r2d2.lake.delta_stats import file_stats, live_rows, log_claims, partition_claim
+from r2d2.lake.delta_vectors import vector_name, vector_uri
 from r2d2.model import Claim, FileStamp, FoundTable, Fragment, Harvest, fold, is_case_sensitive, leaves
 from r2d2.scan.files import filesystem, is_remote, open_file, stamp
 
@@ -34,12 +33,18 @@ READER_FEATURES = frozenset(
 """Features of the protocol that readers must know and that are read right here; any other makes a table unsupported."""
 
 _NEWEST_READER_VERSION = 3
-_COMMIT_COORDINATOR = "delta.coordinatedCommits.commitCoordinator-preview"
+_UNREAD_PROPERTIES = {
+    "delta.coordinatedCommits.commitCoordinator": "coordinatedCommits",
+    "delta.redirectReaderWriter": "redirectReaderWriter",
+}
+"""Beginnings of table properties that move commits or data elsewhere, by the name of their feature."""
+
+PADDED = "it has CHAR columns, which some engines pad with blanks"
+"""Reason against recipes and against the engine's reader: texts are compared by the bytes that the files hold."""
+
+_CHAR = re.compile(r"(?<!var)char\(\d+\)")
 _UNOPENABLE = re.compile(r'[^ -~]|[ "#%*<>?\[\]\\`{}]')
 _TIME_TRAVEL = re.compile(r"@(?:v\d+|\d{17})$")
-_Z85 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
-_B85 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~"
-_UUID_LENGTH = 20
 
 
 def harvest_delta(found: FoundTable) -> Harvest:
@@ -66,7 +71,7 @@ def harvest_delta(found: FoundTable) -> Harvest:
     schema = parse_schema(metadata.get("schemaString"), metadata.get("partitionColumns"), mapped=mode != "none")
     stamps = _live_stamps(snapshot.live, files)
     vectors = _vector_stamps(uri, snapshot.live, files)
-    fragments, claims = _fragments(snapshot.live, stamps, schema)
+    fragments, claims = _fragments(uri, snapshot.live, stamps, schema)
     engine_reason = _engine_reason(snapshot, schema, mode)
     return Harvest(
         schema=schema.arrow,
@@ -95,8 +100,9 @@ def _check_protocol(snapshot: Snapshot) -> None:
     unknown = sorted(set(map(str, features)) - READER_FEATURES)
     if unknown:
         raise TableUnsupported(f"the Delta feature {shown(unknown[0])} is not supported", error="DeltaProtocol")
-    if _COMMIT_COORDINATOR in _configuration(snapshot):
-        raise TableUnsupported("the Delta feature coordinatedCommits is not supported", error="DeltaProtocol")
+    for prefix, feature in _UNREAD_PROPERTIES.items():
+        if any(name.startswith(prefix) for name in _configuration(snapshot)):
+            raise TableUnsupported(f"the Delta feature {feature} is not supported", error="DeltaProtocol")
     provider = as_object(metadata.get("format")).get("provider", "parquet")
     if provider != "parquet":
         raise TableUnsupported("Delta tables over files other than Parquet are not supported", error="DeltaProtocol")
@@ -136,30 +142,15 @@ def _live_stamp(file: LiveFile, listed: Mapping[str, FileStamp]) -> FileStamp:
 def _vector_stamps(table_uri: str, live: tuple[LiveFile, ...], files: Files) -> list[FileStamp]:
     """Stamps of the files that hold the deletion vectors in force."""
     listed = {file.uri: file for file in files.values()}
-    named = {uri for file in live if (uri := _vector_uri(table_uri, file.add)) is not None}
+    named = {uri for file in live if (uri := vector_uri(table_uri, file.add)) is not None}
     try:
         return [listed.get(uri) or stamp(uri) for uri in sorted(named)]
     except TableFailed as exc:
         raise TableFailed("a deletion vector named by the log is missing or unreadable", error=exc.error) from exc
 
 
-def _vector_uri(table_uri: str, add: Mapping[str, Any]) -> str | None:
-    vector = as_object(add.get("deletionVector"))
-    kind, text = vector.get("storageType"), str(vector.get("pathOrInlineDv", ""))
-    if kind == "p":
-        return data_file_uri(table_uri, text)
-    if kind != "u":
-        return None
-    prefix, code = text[:-_UUID_LENGTH], text[-_UUID_LENGTH:]
-    try:
-        name = uuid.UUID(bytes=base64.b85decode(code.translate(str.maketrans(_Z85, _B85))))
-    except ValueError as exc:
-        raise TableFailed("the name of a deletion vector in the log is broken", error="DeltaLog") from exc
-    return "/".join(part for part in (table_uri, prefix, f"deletion_vector_{name}.bin") if part)
-
-
 def _fragments(
-    live: tuple[LiveFile, ...], stamps: list[FileStamp], schema: DeltaSchema
+    table_uri: str, live: tuple[LiveFile, ...], stamps: list[FileStamp], schema: DeltaSchema
 ) -> tuple[tuple[Fragment, ...], tuple[Claim, ...]]:
     fragments: list[Fragment] = []
     claims: list[Claim] = []
@@ -167,7 +158,8 @@ def _fragments(
         stats = file_stats(file.add)
         rows = live_rows(file.add, stats)
         partition = _partition(file.add, schema)
-        fragments.append(Fragment(stamp=pinned, data_uri=pinned.uri, rows=rows, partition=partition))
+        deletes = vector_name(table_uri, file.add)
+        fragments.append(Fragment(stamp=pinned, data_uri=pinned.uri, rows=rows, partition=partition, deletes=deletes))
         claims.extend(log_claims(position, file, stats, schema))
         for name, text in partition.items():
             claims.append(partition_claim(position, name, schema.arrow.field(name).type, text, rows))
@@ -200,8 +192,12 @@ def _engine_reason(snapshot: Snapshot, schema: DeltaSchema, mode: str) -> str | 
 
 
 def _no_parent_reason(uri: str, snapshot: Snapshot, schema: DeltaSchema) -> str | None:
+    if _CHAR.search(str(snapshot.metadata.get("schemaString"))):
+        return PADDED
     if _UNOPENABLE.search(uri) or _TIME_TRAVEL.search(uri):
         return "its path cannot be opened by every engine"
+    if any(is_absolute(file.add["path"]) for file in snapshot.live):
+        return "its log names files by absolute path, which not every engine reads"
     if not snapshot.has_commit:
         return "the log no longer has the commit of its version, without which Spark does not read a pinned version"
     paths = [path for path, _ in leaves(schema.arrow)]

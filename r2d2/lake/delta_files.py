@@ -77,6 +77,11 @@ def _raise(exc: OSError) -> None:
     raise exc
 
 
+def is_absolute(path: str) -> bool:
+    """Whether a path in the log names its file without the table's folder, as in a shallow clone."""
+    return path.startswith("/") or _SCHEME.match(path) is not None
+
+
 def data_file_uri(table_uri: str, path: str) -> str:
     """Absolute uri of a path in the log: percent-decoded once, relative to the table unless it is absolute.
 

@@ -32,7 +32,8 @@ _PRIMITIVES = {
 _DECIMAL = re.compile(r"decimal\(\s*(\d{1,2})\s*,\s*(\d{1,2})\s*\)")
 _STRING = re.compile(r"(?:string collate .+|(?:var)?char\(\d+\))")
 _PHYSICAL_NAME = "delta.columnMapping.physicalName"
-_BYTEWISE = frozenset({"comment", "delta.columnMapping.id", _PHYSICAL_NAME, "delta.typeChanges"})
+_TYPE_CHANGES = "delta.typeChanges"
+_BYTEWISE = frozenset({"comment", "delta.columnMapping.id", _PHYSICAL_NAME, _TYPE_CHANGES})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +45,14 @@ class DeltaLeaf:
         physical: The names under which statistics have it.
         type: Arrow type.
         plain: Whether nothing is attached to the field that could change what its bounds mean (a collation, CHAR).
+        widened: Whether older files may have the leaf in a narrower type, and their statistics with it.
     """
 
     path: LeafPath
     physical: tuple[str, ...]
     type: pa.DataType
     plain: bool
+    widened: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,10 +156,10 @@ def _leaves(field: dict[str, Any], path: LeafPath, physical: tuple[str, ...], ma
         for child in dtype["fields"]:
             yield from _leaves(child, path, physical, mapped)
     else:
-        plain = (
-            set(field.get("metadata") or {}) <= _BYTEWISE and dtype in _PRIMITIVES if isinstance(dtype, str) else True
-        )
-        yield DeltaLeaf(path=path, physical=physical, type=arrow_type(dtype), plain=plain)
+        marks = set(field.get("metadata") or {})
+        plain = not isinstance(dtype, str) or (marks <= _BYTEWISE and dtype in _PRIMITIVES)
+        widened = _TYPE_CHANGES in marks
+        yield DeltaLeaf(path=path, physical=physical, type=arrow_type(dtype), plain=plain, widened=widened)
 
 
 def _physical(field: dict[str, Any], mapped: bool) -> str:

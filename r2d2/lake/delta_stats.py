@@ -19,6 +19,7 @@ import pyarrow as pa
 from r2d2.errors import TableUnsupported
 from r2d2.lake.delta_log import LiveFile, parse_json
 from r2d2.lake.delta_schema import DeltaLeaf, DeltaSchema
+from r2d2.lake.partitions import partition_bound
 from r2d2.model import Claim, encode_bound
 
 TIMESTAMP_TRUNCATION_US = 999
@@ -100,7 +101,7 @@ def partition_claim(fragment: int, name: str, dtype: pa.DataType, text: str | No
     Raises:
         TableUnsupported: If the value cannot be read as its column's type, or engines read it differently.
     """
-    value = encode_bound(None if text is None else partition_value(dtype, text))
+    value = partition_bound(None if text is None else partition_value(dtype, text))
     nulls = None if not rows else rows if text is None else 0
     return Claim(
         fragment=fragment,
@@ -157,6 +158,27 @@ def _float(dtype: pa.DataType, text: str) -> float | None:
     return float(np.float32(text)) if pa.types.is_float32(dtype) else float(text)
 
 
+def _exact_float(dtype: pa.DataType, value: Any) -> float | None:
+    """A bound of a float column: the number of its own type that the text stands for.
+
+    NaN is on top for Spark and left out by delta-rs, so as a bound it says nothing, nor do infinities.
+    """
+    number = None if isinstance(value, bool) or not isinstance(value, int | float | Decimal) else Decimal(value)
+    if number is None or not number.is_finite():
+        return None
+    return float(number) if pa.types.is_float64(dtype) else _nearest_float32(number)
+
+
+def _nearest_float32(number: Decimal) -> float | None:
+    """Correctly rounded: by way of a double a number may be rounded twice."""
+    with np.errstate(over="ignore", under="ignore"):
+        around = np.float32(float(number))
+        steps = (around, np.nextafter(around, np.float32(-np.inf)), np.nextafter(around, np.float32(np.inf)))
+    if not np.isfinite(around):
+        return None
+    return min((float(step) for step in steps if np.isfinite(step)), key=lambda step: abs(Decimal(step) - number))
+
+
 def _computed_from_rows(file: LiveFile) -> bool:
     origin = file.origin
     return any(
@@ -180,14 +202,17 @@ def _bounds(leaf: DeltaLeaf, stats: Stats, *, trusted: bool) -> tuple[Any, Any]:
         return low if isinstance(low, bool) else None, high if isinstance(high, bool) else None
     if trusted and leaf.plain and types.is_string(leaf.type):
         return _text(low), _text(high)
+    if trusted and types.is_floating(leaf.type) and not leaf.widened:
+        return _exact_float(leaf.type, low), _exact_float(leaf.type, high)
     return None, None
 
 
 def _live_nulls(leaf: DeltaLeaf, add: Mapping[str, Any], stats: Stats, *, trusted: bool) -> int | None:
     """NULLs among the live rows of a file.
 
-    A count of zero without bounds may be invented (a footer said nothing), and imported statistics may have left row
-    groups with long strings out. With a deletion vector only "none" and "all" carry over to the live rows.
+    A count of zero without bounds may be invented (a footer said nothing). Imported statistics may have left out the
+    NULLs of some row groups, and row groups with long strings altogether. With a deletion vector only "none" and "all"
+    carry over to the live rows.
     """
     nulls, physical = _count(_at(stats, "nullCount", leaf.physical)), _count(stats.get("numRecords"))
     types = pa.types
@@ -196,7 +221,7 @@ def _live_nulls(leaf: DeltaLeaf, add: Mapping[str, Any], stats: Stats, *, truste
     if not trusted and (types.is_string(leaf.type) or types.is_binary(leaf.type)) and nulls < physical:
         return None
     bounded = any(_at(stats, side, leaf.physical) is not None for side in ("minValues", "maxValues"))
-    if nulls == 0 and physical > 0 and not bounded:
+    if nulls < physical and not bounded and (nulls == 0 or not trusted):
         return None
     if not _has_vector(add):
         return nulls

@@ -31,7 +31,7 @@ _ENDINGS = {
     ".avro": Format.AVRO,
     **{ending + packed: kind for ending, kind in _TEXT_ENDINGS.items() for packed in ("", ".gz", ".zst")},
 }
-_NOT_READ = {Format.ORC: "ORC", Format.AVRO: "Avro", Format.ICEBERG: "Iceberg"}
+_NOT_READ = {Format.ORC: "ORC", Format.AVRO: "Avro"}
 _LOG_FOLDER = "_delta_log"
 
 
@@ -292,7 +292,7 @@ def _add_object(folders: dict[str, _Folder], relative: str, stamp: FileStamp, *,
 
 def _mark_iceberg(folders: dict[str, _Folder], path: str, names: list[str]) -> None:
     parent, _, last = path.rpartition("/")
-    if path and last == "metadata" and any(name.endswith(".metadata.json") for name in names):
+    if path and last == "metadata" and any(name.endswith((".metadata.json", ".metadata.json.gz")) for name in names):
         folders[parent].is_iceberg = True
 
 

@@ -72,6 +72,7 @@ HARVESTS = pa.schema(
         ("reader_reason", pa.string()),
         ("no_parent_reason", pa.string()),
         ("view_options", pa.string()),
+        ("stored_as", pa.string()),
         ("bytes_read", pa.int64()),
         ("fragments", pa.list_(FRAGMENT)),
         ("claims", pa.list_(CLAIM)),
@@ -91,11 +92,15 @@ def harvest_table(found: FoundTable, options: TextOptions, text_folder: str) -> 
         harvest = harvest_delta(found)
     elif found.format in (Format.CSV, Format.TSV, Format.JSON):
         harvest = harvest_text(found, options, text_folder)
+    elif found.format is Format.ICEBERG:
+        from r2d2.lake.iceberg import harvest_iceberg  # its library takes a second to load
+
+        harvest = harvest_iceberg(found)
     else:
         raise TableUnsupported(f"tables of format {found.format.value} are not supported yet", error="Format")
     for column in harvest.schema:
         check_supported(column.type)
-    return harvest if found.format is Format.DELTA else with_plain_partitions(harvest)
+    return harvest if found.format in (Format.DELTA, Format.ICEBERG) else with_plain_partitions(harvest)
 
 
 def with_plain_partitions(harvest: Harvest) -> Harvest:
@@ -142,6 +147,7 @@ def _to_row(harvest: Harvest) -> dict[str, Any]:
         **scalars,
         "schema": schema_to_bytes(harvest.schema),
         "view_options": json.dumps(harvest.view_options),
+        "stored_as": json.dumps({leaf_key(path): name for path, name in harvest.stored_as.items()}),
         "fragments": [_fragment_row(fragment) for fragment in harvest.fragments],
         "claims": [{**dataclasses.asdict(claim), "leaf": leaf_key(claim.leaf)} for claim in harvest.claims],
     }
@@ -179,6 +185,7 @@ def harvest_from_row(row: dict[str, Any]) -> Harvest:
         reader_reason=row["reader_reason"],
         no_parent_reason=row["no_parent_reason"],
         view_options=json.loads(row["view_options"]),
+        stored_as={leaf_path(key): name for key, name in json.loads(row["stored_as"]).items()},
         bytes_read=row["bytes_read"],
     )
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from r2d2.errors import TableFailed, TableFault, TableUnsupported
 from r2d2.lake.harvest import HARVESTS, found_from_json, found_to_json, harvest_from_row
-from r2d2.model import FoundTable, Harvest, LeafPath, Status, leaves
+from r2d2.model import Claim, FoundTable, Harvest, LeafPath, Status, leaves
 
 if TYPE_CHECKING:
     from r2d2.store.stages import StageStore
@@ -132,6 +133,17 @@ def read_inventory(store: StageStore, reader: str) -> Inventory:
         except TableFault as fault:
             inventory.fail(table.table, "discovery" if table.fault else HARVEST, fault)
     return inventory
+
+
+def claims_of(store: StageStore, inventory: Inventory, tables: Sequence[int]) -> dict[int, tuple[Claim, ...]]:
+    """The stored claims of a few tables."""
+    found: dict[int, tuple[Claim, ...]] = {}
+    for source in SOURCES if tables else ():
+        rows = {row: table for row, table in inventory.places(source).items() if table in tables}
+        stored = store.read_table(HARVEST, source, HARVESTS) if rows else HARVESTS.empty_table()
+        for row in stored.filter(pc.is_in(stored["table"], pa.array(rows, pa.int32()))).to_pylist():
+            found[rows[row["table"]]] = harvest_from_row(row).claims
+    return found
 
 
 def _harvest(table: FoundTable, row: Mapping[str, Any] | None) -> Harvest:

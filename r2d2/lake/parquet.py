@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from decimal import Decimal
 
 import pyarrow as pa
 
 from r2d2.errors import NotOneTable, TableFailed, TableUnsupported
 from r2d2.lake.discovery import holds_other_files, listing_token
-from r2d2.lake.partitions import NULL_TEXT, infer_partition_types, partition_scalar, partition_values
+from r2d2.lake.partitions import (
+    NULL_TEXT,
+    infer_partition_types,
+    kept_partitions,
+    partition_bound,
+    partition_scalar,
+    partition_values,
+)
 from r2d2.model import (
     LEGACY_CALENDAR,
     Claim,
@@ -22,16 +27,13 @@ from r2d2.model import (
     Harvest,
     LeafPath,
     check_supported,
-    encode_bound,
     fold,
     leaves,
-    type_class,
 )
 from r2d2.scan.files import check_unchanged
-from r2d2.scan.footer import Footer, footer_claims, read_footer
+from r2d2.scan.footer import Footer, read_footer
+from r2d2.scan.footer_claims import footer_claims
 
-_MICROS_PER_DAY = 86_400_000_000
-_UNIX_EPOCH = datetime.date(1970, 1, 1).toordinal()
 _UNSAFE_IN_PATHS = frozenset("*?[]{}\\\x7f") | frozenset(map(chr, range(32)))
 
 _ESCAPED_BYTE = re.compile(r"%[89a-fA-F][0-9a-fA-F]")
@@ -57,7 +59,8 @@ def harvest_parquet(found: FoundTable) -> Harvest:
     types = infer_partition_types(values)
     merged, widened = _merged_schema([footer.schema for footer in footers])
     claims = [footer_claims(footer, i) for i, footer in enumerate(footers)]
-    kept = _checked_partitions(types, values, merged, footers, claims)
+    kept = kept_partitions(types, values, merged, claims, [footer.rows for footer in footers])
+    respelled = [name for name in types if name not in kept and name not in merged.names]
     schema = pa.schema([*merged, *(pa.field(name, dtype) for name, dtype in kept.items())])
     is_legacy = any(footer.legacy_calendar for footer in footers)
     return Harvest(
@@ -71,7 +74,7 @@ def harvest_parquet(found: FoundTable) -> Harvest:
         table_bytes=sum(stamp.size for stamp in found.files),
         reader="engine" if is_legacy else "files",
         reader_reason=LEGACY_CALENDAR if is_legacy else None,
-        no_parent_reason=LEGACY_CALENDAR if is_legacy else _no_parent_reason(found, schema, widened),
+        no_parent_reason=LEGACY_CALENDAR if is_legacy else _no_parent_reason(found, schema, widened, respelled),
         bytes_read=sum(footer.footer_bytes for footer in footers),
     )
 
@@ -180,68 +183,6 @@ def _reads_as(stored: pa.DataType, dtype: pa.DataType) -> bool:
     return bool(t.is_list(stored)) and _reads_as(stored.value_type, dtype.value_type)
 
 
-# --- partition columns ------------------------------------------------------------------------------------------------
-
-
-def _checked_partitions(
-    types: dict[str, pa.DataType],
-    values: list[Values],
-    merged: pa.Schema,
-    footers: list[Footer],
-    claims: list[list[Claim]],
-) -> dict[str, pa.DataType]:
-    """The partition columns that are not in the files; one that is in them must be proved the same there."""
-    in_files = {fold(name): name for name in merged.names}
-    if len({fold(name) for name in types}) < len(types):
-        raise TableFailed("two partition columns differ only by case", error="Partition")
-    for name, dtype in types.items():
-        twin = in_files.get(fold(name))
-        if twin is None:
-            continue
-        texts = [own[name] for own in values]
-        if twin != name or not _agree(name, dtype, texts, merged, footers, claims):
-            raise TableFailed(
-                f"partition column {name!r} is in the files too, and their footers do not prove the same values",
-                error="Partition",
-            )
-    return {name: dtype for name, dtype in types.items() if fold(name) not in in_files}
-
-
-def _agree(
-    name: str,
-    dtype: pa.DataType,
-    texts: list[str | None],
-    merged: pa.Schema,
-    footers: list[Footer],
-    claims: list[list[Claim]],
-) -> bool:
-    stored = merged.field(name).type
-    if pa.types.is_nested(stored) or pa.types.is_floating(stored) or type_class(stored) is not type_class(dtype):
-        return False
-    for text, footer, own in zip(texts, footers, claims, strict=True):
-        claim = next((claim for claim in own if claim.leaf == (name,)), None)
-        if claim is None or not _is_constant(claim, footer.rows, _bound(text, dtype)):
-            return False
-    return True
-
-
-def _is_constant(claim: Claim, rows: int, value: bytes | None) -> bool:
-    """Whether a claim proves that each row holds the value (None is NULL)."""
-    if rows == 0:
-        return True
-    if value is None:
-        return claim.nulls == rows
-    return claim.nulls == 0 and claim.low == value and claim.high == value
-
-
-def _bound(text: str | None, dtype: pa.DataType) -> bytes | None:
-    """A partition value as a claim's bound."""
-    value = partition_scalar(text, dtype)
-    if isinstance(value, datetime.date):
-        value = (value.toordinal() - _UNIX_EPOCH) * _MICROS_PER_DAY
-    return encode_bound(format(value, "f") if isinstance(value, Decimal) else value)
-
-
 # --- claims -----------------------------------------------------------------------------------------------------------
 
 
@@ -257,7 +198,7 @@ def _claims(
     for i, (footer, own, texts) in enumerate(zip(footers, claims, values, strict=True)):
         yield from _file_claims(table_leaves, footer, own, i)
         for name, dtype in partitions.items():
-            bound = _bound(texts[name], dtype)
+            bound = partition_bound(partition_scalar(texts[name], dtype))
             nulls = footer.rows if texts[name] is None else 0
             yield _claim(i, (name,), "partition", footer, dtype, nulls, bound)
 
@@ -303,10 +244,14 @@ def _claim(
 # --- parents ----------------------------------------------------------------------------------------------------------
 
 
-def _no_parent_reason(found: FoundTable, schema: pa.Schema, widened: list[str]) -> str | None:
+def _no_parent_reason(
+    found: FoundTable, schema: pa.Schema, widened: Sequence[str], respelled: Sequence[str]
+) -> str | None:
     """Why no recipe may read the table, if so."""
     if widened:
         return f"its files store column {widened[0]!r} in different types, which engines widen differently"
+    if respelled:
+        return f"its files spell partition column {respelled[0]!r} otherwise, and engines choose between the names"
     if _has_nanoseconds(schema):
         return "it has nanosecond timestamps, which Spark cannot read"
     if any(_UNSAFE_IN_PATHS & set(uri) for uri in (found.uri, *(file.uri for file in found.files))):

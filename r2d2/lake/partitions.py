@@ -17,9 +17,11 @@ from urllib.parse import unquote_to_bytes
 import pyarrow as pa
 
 from r2d2.errors import TableFailed, TableUnsupported
+from r2d2.model import Claim, encode_bound, fold, type_class
 
 NULL_TEXT = "__HIVE_DEFAULT_PARTITION__"
 
+_EPOCH = datetime.date(1970, 1, 1)
 _MAX_DECIMAL_DIGITS = 38
 _INT_DIGITS, _LONG_DIGITS = 10, 20  # decimal digits that Spark reserves for INT and BIGINT when it widens
 _BLANKS = "".join(map(chr, range(33)))  # what Java trims
@@ -116,6 +118,79 @@ def partition_scalar(text: str | None, dtype: pa.DataType) -> Any:
     if t.is_string(dtype):
         return text
     raise TableFailed(f"partition columns of type {dtype} are not read", error="Partition")
+
+
+def partition_bound(value: Any) -> bytes | None:
+    """A typed partition value as the bound of a claim, low and high alike.
+
+    Args:
+        value: As `partition_scalar` returns it, or whatever `encode_bound` takes; None is NULL.
+    """
+    if isinstance(value, datetime.date):
+        value = (value - _EPOCH) // datetime.timedelta(microseconds=1)
+    return encode_bound(format(value, "f") if isinstance(value, Decimal) else value)
+
+
+def kept_partitions(
+    types: Mapping[str, pa.DataType],
+    values: Sequence[Mapping[str, str | None]],
+    columns: pa.Schema,
+    claims: Sequence[Sequence[Claim]],
+    rows: Sequence[int],
+) -> dict[str, pa.DataType]:
+    """The partition columns that are not in the files; one that is in them must be proved the same there.
+
+    Args:
+        types: From `infer_partition_types`.
+        values: Per file what `partition_values` returned.
+        columns: Of the files.
+        claims: Per file.
+        rows: Per file.
+
+    Raises:
+        TableFailed: If two partition columns differ only by case, or a column of the files has the name of one,
+            whatever its case, and possibly other values.
+    """
+    in_files = {fold(name): name for name in columns.names}
+    if len({fold(name) for name in types}) < len(types):
+        raise TableFailed("two partition columns differ only by case", error="Partition")
+    for name, dtype in types.items():
+        twin = in_files.get(fold(name))
+        if twin is not None and not _agree(columns.field(twin), dtype, [own[name] for own in values], claims, rows):
+            raise TableFailed(
+                f"partition column {name!r} is in the files too, and their metadata does not prove the same values",
+                error="Partition",
+            )
+    return {name: dtype for name, dtype in types.items() if fold(name) not in in_files}
+
+
+def _agree(
+    column: pa.Field,
+    dtype: pa.DataType,
+    texts: Sequence[str | None],
+    claims: Sequence[Sequence[Claim]],
+    rows: Sequence[int],
+) -> bool:
+    """Whether the claims prove that a column of the files holds each file's partition value and nothing else."""
+    if pa.types.is_nested(column.type) or pa.types.is_floating(column.type):
+        return False
+    if type_class(column.type) is not type_class(dtype):
+        return False
+    for text, own, count in zip(texts, claims, rows, strict=True):
+        claim = next((claim for claim in own if claim.leaf == (column.name,)), None)
+        if claim is None or not _is_constant(claim, count, partition_scalar(text, dtype)):
+            return False
+    return True
+
+
+def _is_constant(claim: Claim, rows: int, value: Any) -> bool:
+    """Whether a claim proves that each row holds the value."""
+    if rows == 0:
+        return True
+    if value is None:
+        return claim.nulls == rows
+    bound = partition_bound(value)
+    return bound is not None and claim.nulls == 0 and claim.low == bound and claim.high == bound
 
 
 def _decoded(raw: str) -> str:

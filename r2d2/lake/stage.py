@@ -15,6 +15,7 @@ from r2d2.lake.text import TextOptions
 from r2d2.model import FoundTable, spark_ddl
 from r2d2.scan.plan import deal
 from r2d2.session import engine_errors
+from r2d2.store.stages import TEXT_SUFFIX
 
 if TYPE_CHECKING:
     from r2d2.lake.run import StageRun
@@ -56,7 +57,7 @@ def _harvest(run: StageRun, work: Sequence[FoundTable], name: str) -> dict[str, 
     dealt = deal([_work(table) for table in work], 4 * run.engine.parallelism)
     bins = [[found_to_json(work[position]) for position in positions] for positions in dealt]
     options = TextOptions(csv_delimiter=run.config.csv_delimiter, csv_types=run.config.csv_types)
-    kernel = _harvester(options, run.store.folder(HARVEST, f"{name}-text"))
+    kernel = _harvester(options, run.store.folder(HARVEST, f"{name}{TEXT_SUFFIX}"))
     with engine_errors():
         frame = run.engine.spark.createDataFrame(pa.table({"items": pa.array(bins, pa.list_(pa.string()))}))
         run.store.write_frame(HARVEST, name, frame.repartition(len(bins)).mapInArrow(kernel, spark_ddl(HARVESTS)))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from itertools import chain
 
 import pyarrow as pa
@@ -23,14 +21,20 @@ from r2d2.lake.json_lines import (
     shape_schema,
     write_json_copy,
 )
-from r2d2.lake.partitions import infer_partition_types, partition_scalar, partition_values
+from r2d2.lake.partitions import (
+    infer_partition_types,
+    kept_partitions,
+    partition_bound,
+    partition_scalar,
+    partition_values,
+)
 from r2d2.lake.text_files import Snapshot, take_snapshot
-from r2d2.model import Claim, Format, FoundTable, Fragment, Harvest, encode_bound, fold, type_class
-from r2d2.scan.footer import footer_claims, read_footer
+from r2d2.model import Claim, Format, FoundTable, Fragment, Harvest
+from r2d2.scan.footer import read_footer
+from r2d2.scan.footer_claims import footer_claims
 
 Values = dict[str, str | None]
 
-_EPOCH = datetime.date(1970, 1, 1)
 _GLOB_OR_CONTROL = re.compile(r"[*?\[\]{}\\\x00-\x1f\x7f]")
 
 
@@ -81,7 +85,7 @@ def harvest_text(found: FoundTable, options: TextOptions, target: str) -> Harves
             converted = _convert_csv(found, copies, scratch, delimiter, infer=options.csv_types == "infer")
     values = [partition_values(file.uri[len(found.uri) :]) for file in found.files]
     claims = [_copy_claims(uri, n, rows) for n, (uri, rows) in enumerate(zip(copies, converted.rows, strict=True))]
-    types = _kept_partitions(infer_partition_types(values), values, converted.schema, claims)
+    types = kept_partitions(infer_partition_types(values), values, converted.schema, claims, converted.rows)
     fragments = [
         Fragment(stamp=file, data_uri=uri, rows=rows, partition={name: own[name] for name in types})
         for file, uri, rows, own in zip(found.files, copies, converted.rows, values, strict=True)
@@ -136,41 +140,11 @@ def _copy_claims(uri: str, fragment: int, rows: int) -> list[Claim]:
 # --- partition columns ------------------------------------------------------------------------------------------------
 
 
-def _kept_partitions(
-    types: Mapping[str, pa.DataType], values: Sequence[Values], schema: pa.Schema, claims: Sequence[Sequence[Claim]]
-) -> dict[str, pa.DataType]:
-    """The partition columns that are not in the files; one that is in them must hold the same values there."""
-    in_files = {fold(column.name): column for column in schema}
-    if len({fold(name) for name in types}) < len(types):
-        raise TableFailed("two partition columns differ only by case", error="Partition")
-    for name, dtype in types.items():
-        twin = in_files.get(fold(name))
-        if twin is not None and not _agree(twin, dtype, [own[name] for own in values], claims):
-            raise TableFailed(f"partition column {name!r} is in the files too, with other values", error="Partition")
-    return {name: dtype for name, dtype in types.items() if fold(name) not in in_files}
-
-
-def _agree(
-    column: pa.Field, dtype: pa.DataType, texts: Sequence[str | None], claims: Sequence[Sequence[Claim]]
-) -> bool:
-    """Whether the copies' statistics prove that each file's column holds only the file's partition value."""
-    if pa.types.is_nested(column.type) or pa.types.is_floating(column.type):
-        return False
-    if not pa.types.is_null(dtype) and type_class(column.type) is not type_class(dtype):
-        return False
-    for text, own in zip(texts, claims, strict=True):
-        claim = next(claim for claim in own if claim.leaf == (column.name,))
-        bound = _bound(text, dtype)
-        if text is None or claim.nulls != 0 or bound is None or claim.low != bound or claim.high != bound:
-            return False
-    return True
-
-
 def _partition_claims(types: Mapping[str, pa.DataType], fragments: Sequence[Fragment]) -> Iterator[Claim]:
     for n, fragment in enumerate(fragments):
         for name, dtype in types.items():
             text = fragment.partition[name]
-            bound = _bound(text, dtype)
+            bound = partition_bound(partition_scalar(text, dtype))
             nulls = fragment.rows if text is None else 0
             yield Claim(
                 fragment=n,
@@ -182,14 +156,6 @@ def _partition_claims(types: Mapping[str, pa.DataType], fragments: Sequence[Frag
                 low=bound,
                 high=bound,
             )
-
-
-def _bound(text: str | None, dtype: pa.DataType) -> bytes | None:
-    """A partition value as a claim's bound."""
-    value = partition_scalar(text, dtype)
-    if isinstance(value, datetime.date):
-        value = (value - _EPOCH) // datetime.timedelta(microseconds=1)
-    return encode_bound(format(value, "f") if isinstance(value, Decimal) else value)
 
 
 # --- recipes ----------------------------------------------------------------------------------------------------------

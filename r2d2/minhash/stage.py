@@ -6,47 +6,81 @@ count alone. So a child's fingerprint below both thresholds that is not in the p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from r2d2.model import Harvest
+from r2d2.model import Harvest, SchemaGraph
 from r2d2.scan.fingerprints import EVERYTHING
-from r2d2.scan.job import compare_tables
-from r2d2.scan.plan import TableScan, column_sets
-from r2d2.scan.stored import read_graph, read_pairs, write_pairs
+from r2d2.scan.job import Comparison, compare_tables
+from r2d2.scan.plan import Pair, TableScan, column_sets
+from r2d2.scan.stored import (
+    MINHASH,
+    read_evidence,
+    read_graph,
+    read_lies,
+    read_pairs,
+    read_verdicts,
+    write_lies,
+    write_pairs,
+    write_verdicts,
+)
 
 if TYPE_CHECKING:
+    from r2d2.lake.inventory import Inventory
     from r2d2.lake.run import StageRun
 
-MINHASH = "minhash"
 _UNKNOWN_ROWS = 1 << 20
 
 
 def run_minhash(run: StageRun, graph_stage: str, pairs_stage: str) -> dict[str, int]:
     """Store the pairs of an earlier stage that samples do not refute; tables that fail on the way are stored too.
 
+    Pairs that this stage has answered before are not asked again. What the scan sees of each file is compared with what
+    the metadata had proved of it; the claims that turn out to be wrong are stored.
+
     Returns:
-        The pairs that survive, and bytes that were read.
+        The pairs that survive, wrong claims so far, and bytes that were read.
     """
     graph = read_graph(run.store, graph_stage, case_sensitive=run.config.case_sensitive)
     pairs = read_pairs(run.store, pairs_stage)
-    harvests = run.inventory.harvests
+    verdicts = read_verdicts(run.store, MINHASH)
+    asked = [pair for pair in pairs if pair not in verdicts and _is_active(run.inventory, pair)]
+    comparison = _compare(run, asked, graph, pairs_stage)
+    run.fail(MINHASH, comparison.faults)
+    verdicts |= comparison.verdicts
+    lies = read_lies(run.store, MINHASH) | set(comparison.lies)
+    survivors = {
+        pair: mark
+        for pair, mark in pairs.items()
+        if pair in verdicts and verdicts[pair].missing == 0 and _is_active(run.inventory, pair)
+    }
+    write_verdicts(run.store, MINHASH, verdicts)
+    write_lies(run.store, MINHASH, lies)
+    write_pairs(run.store, MINHASH, survivors)
+    counts = {"pairs": len(survivors), "lies": len(lies), "bytes_read": comparison.bytes_read}
+    run.store.commit(MINHASH, counts)
+    return counts
+
+
+def _compare(run: StageRun, pairs: Sequence[Pair], graph: SchemaGraph, evidence_stage: str) -> Comparison:
+    sets = column_sets(pairs, graph)
+    evidence = read_evidence(run.store, evidence_stage, sets)
     scans = [
         TableScan(
             table=table,
-            harvest=harvests[table],
-            column_sets=sets,
-            threshold=sample_threshold(harvests[table], run.config.sketch_rows),
+            harvest=run.inventory.harvests[table],
+            column_sets=own,
+            threshold=sample_threshold(run.inventory.harvests[table], run.config.sketch_rows),
+            evidence=evidence[table],
         )
-        for table, sets in sorted(column_sets(list(pairs), graph).items())
+        for table, own in sorted(sets.items())
     ]
     spark = run.engine.spark
-    comparison = compare_tables(spark, scans, list(pairs), run.kernels, run.engine_frames(spark))
-    run.fail(MINHASH, comparison.faults)
-    survivors = {pair: pairs[pair] for pair, verdict in comparison.verdicts.items() if verdict.missing == 0}
-    write_pairs(run.store, MINHASH, survivors)
-    counts = {"pairs": len(survivors), "bytes_read": comparison.bytes_read}
-    run.store.commit(MINHASH, counts)
-    return counts
+    return compare_tables(spark, scans, pairs, run.kernels, run.engine_frames(spark))
+
+
+def _is_active(inventory: Inventory, pair: Pair) -> bool:
+    return inventory.is_active(pair.child) and inventory.is_active(pair.parent)
 
 
 def sample_threshold(harvest: Harvest, sketch_rows: int) -> int:

@@ -17,7 +17,8 @@ _TEXT = (TypeClass.STRING, TypeClass.BINARY)
 _NUMBERS = (TypeClass.NUMBER, TypeClass.BOOLEAN, TypeClass.WALL_CLOCK, TypeClass.INSTANT)
 _FLOATS = ("float", "double")
 _MILLISECOND_US = 999
-_MAX_CHARACTER = "\U0010ffff".encode()
+_LARGEST = "\U0010ffff\x7f"
+"""Characters that are appended to a cut maximum, or cannot be raised and may stay where one before them was."""
 
 Ends = tuple[bytes | None, bytes | None, bytes | None, bytes | None]
 
@@ -184,17 +185,18 @@ def prefix_end(prefix: bytes | None) -> bytes | None:
 
 
 def prefix_start(maximum: bytes | None) -> bytes | None:
-    """A byte string not above the real value behind a maximum that may be truncated and incremented; None if unknown.
+    """A byte string not above the real value behind a maximum that may be truncated and raised; None if unknown.
 
-    Writers cut the maximum and raise its last character, or append a largest one.
+    Writers cut the maximum and raise its last character by one, or one before it where the last cannot be raised and is
+    dropped or stays; or they append a largest one. Raising a byte of a longer character may skip others, so such a
+    character is dropped here, and one of a single byte is lowered by one.
     """
     if maximum is None:
         return None
     kept = maximum.rstrip(b"\0")  # a byte that was raised beyond 0xFF leaves 0x00 behind
-    while kept.endswith(_MAX_CHARACTER):
-        kept = kept[: -len(_MAX_CHARACTER)]
     try:
-        text = kept.decode()
+        text = kept.decode().rstrip(_LARGEST)
     except UnicodeDecodeError:
         return kept[:-1]
-    return text[:-1].encode()
+    last = text[-1:]
+    return (text[:-1] + chr(ord(last) - 1) if "\0" < last < "\x80" else text[:-1]).encode()

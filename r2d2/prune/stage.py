@@ -5,30 +5,37 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import reduce
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from r2d2.errors import EngineError
 from r2d2.lake.harvest import HARVESTS, harvest_from_row
-from r2d2.lake.inventory import HARVEST, SOURCES
-from r2d2.model import Harvest, spark_ddl
+from r2d2.lake.inventory import HARVEST, SOURCES, claims_of
+from r2d2.model import Harvest, LeafPath, spark_ddl
 from r2d2.prune.blocks import BLOCK_PAIRS, DONE, SURVIVORS, Block, answer, blocks_of, from_json, items_of, to_json
 from r2d2.prune.evidence import packed_evidence
+from r2d2.prune.identity import identities
 from r2d2.prune.schema_graph import build_schema_graph
-from r2d2.prune.trust import Suspect
+from r2d2.prune.trust import Suspect, suspect
 from r2d2.scan.plan import Pair
-from r2d2.scan.stored import EVIDENCE, read_graph, write_graph, write_pairs
+from r2d2.scan.stored import (
+    EVIDENCE,
+    GRAPH,
+    MINMAX,
+    read_graph,
+    read_lies,
+    write_graph,
+    write_identical,
+    write_pairs,
+)
 from r2d2.session import engine_errors
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
     from r2d2.lake.run import StageRun
-
-GRAPH = "schema_graph"
-MINMAX = "minmax"
 
 _ITEMS = pa.schema([("item", pa.int32()), ("blocks", pa.string())])
 _MEMBERS = pa.schema([("item", pa.int32()), ("table", pa.int32())])
@@ -47,31 +54,49 @@ def run_schema_graph(run: StageRun) -> dict[str, int]:
     return counts
 
 
-def run_minmax(run: StageRun, suspects: Collection[Suspect] = ()) -> dict[str, int]:
+def run_minmax(run: StageRun, lies_stage: str) -> dict[str, int]:
     """Store the evidence of all tables, and the pairs of the schema graph that it does not refute.
 
     Args:
         run: The audit.
-        suspects: Whose claims do not count.
+        lies_stage: Whose scan has found claims that are wrong, if it ran before: all claims of such a writer and type
+            do not count.
 
     Returns:
-        How many pairs there are.
+        How many pairs there are, those among them that need no look at the rows included, and how many writers and
+        types are not believed.
     """
     graph = read_graph(run.store, GRAPH, case_sensitive=run.config.case_sensitive)
+    suspects = stored_suspects(run, lies_stage)
     blocks = list(blocks_of(graph))
     tables = {table for block in blocks for table in (*block.children, *block.parents)}
     with engine_errors():
         _store_evidence(run, tables, frozenset(suspects))
         rows = _answers(run, blocks) if blocks else SURVIVORS.empty_table()
-    pairs = {
-        Pair(child=row["child"], parent=row["parent"], column_set=row["column_set"]): row["bag_excluded"]
-        for row in rows.to_pylist()
-        if row["child"] != DONE
-    }
-    write_pairs(run.store, MINMAX, pairs)
-    counts = {"pairs": len(pairs)}
+    proved = {found.pair: found.equal for found in identities(graph, dict(run.inventory.active()))}
+    pairs = {_pair(row): row["bag_excluded"] for row in rows.to_pylist() if row["child"] != DONE}
+    write_identical(run.store, MINMAX, proved)
+    write_pairs(run.store, MINMAX, {pair: mark for pair, mark in pairs.items() if pair not in proved})
+    counts = {"pairs": len(pairs.keys() | proved.keys()), "suspects": len(suspects)}
     run.store.commit(MINMAX, counts)
     return counts
+
+
+def stored_suspects(run: StageRun, lies_stage: str) -> dict[Suspect, list[int]]:
+    """Writers and types with claims that a scan has found to be wrong, and the tables in which it found them."""
+    wrong: dict[int, set[tuple[int, LeafPath]]] = {}
+    for table, fragment, leaf in read_lies(run.store, lies_stage):
+        wrong.setdefault(table, set()).add((fragment, leaf))
+    suspects: dict[Suspect, list[int]] = {}
+    for table, claims in claims_of(run.store, run.inventory, sorted(wrong)).items():
+        for claim in claims:
+            if (claim.fragment, claim.leaf) in wrong[table] and table not in suspects.get(suspect(claim), ()):
+                suspects.setdefault(suspect(claim), []).append(table)
+    return suspects
+
+
+def _pair(row: Mapping[str, Any]) -> Pair:
+    return Pair(child=row["child"], parent=row["parent"], column_set=row["column_set"])
 
 
 def _store_evidence(run: StageRun, tables: Collection[int], suspects: frozenset[Suspect]) -> None:

@@ -36,11 +36,12 @@ class Suspect:
 _FAMILIES = (
     ("parquet-cpp", "parquet-cpp"),
     ("duckdb", "duckdb"),
-    ("polars", "polars"),
+    ("polars ", "polars"),
     ("parquet-rs", "parquet-rs"),
     ("parquet-mr", "parquet-mr"),
     ("fastparquet", "fastparquet"),
     ("delta-rs", "delta-rs"),
+    ("datafusion", "datafusion"),
     ("apache-spark", "delta-spark"),
     ("pyiceberg", "pyiceberg"),
     ("iceberg", "iceberg"),
@@ -63,15 +64,20 @@ _TYPE_GROUPS = (
     ("fixed_size_binary", "text"),
 )
 
-_P, _X, _M, _I = Reading.POINT, Reading.PREFIX, Reading.MILLISECONDS, Reading.INTERVAL
+_NOTHING, _COVER, _I = Reading.NOTHING, Reading.COVER, Reading.INTERVAL
+_P, _X, _M = Reading.POINT, Reading.PREFIX, Reading.MILLISECONDS
 _FOOTER = {"integer": _P, "date": _P, "timestamp": _P, "decimal": _P, "boolean": _P, "float": _P, "text": _X}
 _DELTA = {"integer": _P, "date": _P, "timestamp": _M, "decimal": _I, "boolean": _P, "float": _P, "text": _X}
 _ICEBERG = {"integer": _P, "date": _P, "timestamp": _P, "decimal": _P, "boolean": _P, "float": _P, "text": _X}
+_FOOTER_FAMILIES = ("parquet-cpp", "duckdb", "polars", "parquet-rs", "delta-rs", "datafusion", "parquet-mr")
 _TABLE = {
-    **{("footer", family): _FOOTER for family in ("parquet-cpp", "duckdb", "polars", "parquet-rs", "parquet-mr")},
+    **{("footer", family): _FOOTER for family in _FOOTER_FAMILIES},
     **{("delta-log", family): _DELTA for family in ("delta-rs", "delta-spark")},
     **{("iceberg", family): _ICEBERG for family in ("iceberg", "pyiceberg")},
 }
+_UNKNOWN_FOOTER = {"float": _COVER, "decimal": _NOTHING, "text": _NOTHING}
+"""Writers have got the order of these wrong more than once."""
+_UNKNOWN_LOG = {"float": _COVER}
 
 
 def reading_of(claim: Claim) -> Reading:
@@ -79,8 +85,9 @@ def reading_of(claim: Claim) -> Reading:
     if claim.source == "partition":
         return Reading.POINT
     group = type_group(claim.type)
-    unknown = Reading.COVER if group == "float" else Reading.INTERVAL
-    return _TABLE.get((claim.source, writer_family(claim.writer)), {}).get(group, unknown)
+    unknown = _UNKNOWN_FOOTER if claim.source == "footer" else _UNKNOWN_LOG
+    known = _TABLE.get((claim.source, writer_family(claim.writer)))
+    return (known or unknown).get(group, Reading.INTERVAL)
 
 
 def tells_nulls(claim: Claim) -> bool:

@@ -116,6 +116,23 @@ class Unsupported:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Misleading:
+    """Statistics of one writer and type that rows contradict: not believed in this audit.
+
+    Attributes:
+        source: Where they stand: `footer`, `delta-log`, `iceberg` or `partition`.
+        writer: The family of writers.
+        type: The group of types.
+        tables: Tables in which they were found to be wrong.
+    """
+
+    source: str
+    writer: str
+    type: str
+    tables: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stage:
     """One stage of the audit; bytes are those it read."""
 
@@ -157,6 +174,7 @@ class Report:
     edges: Listing[Containment]
     failures: Listing[Failure]
     unsupported: Listing[Unsupported]
+    misleading: tuple[Misleading, ...]
     stages: tuple[Stage, ...]
     config: Mapping[str, Any]
     versions: Mapping[str, str]
@@ -203,6 +221,7 @@ def build_report(results: Mapping[str, pa.Table], summary: Mapping[str, Any]) ->
         edges=_edges(results["edges"]),
         failures=_failures(results["failures"], tables),
         unsupported=_unsupported(tables),
+        misleading=tuple(_misleading(row) for row in summary.get("misleading_statistics") or ()),
         stages=tuple(_stage(stage) for stage in summary.get("stages") or ()),
         config=config,
         versions={str(name): str(version) for name, version in (summary.get("versions") or {}).items()},
@@ -306,6 +325,11 @@ def _unsupported(tables: pa.Table) -> Listing[Unsupported]:
 
 def _texts(row: dict[str, Any], *names: str) -> dict[str, Any]:
     return row | {name: row[name] or "" for name in names}
+
+
+def _misleading(row: Mapping[str, Any]) -> Misleading:
+    texts = {name: str(row.get(name, "")) for name in ("source", "writer", "type")}
+    return Misleading(**texts, tables=tuple(map(str, row.get("tables") or ())))
 
 
 def _stage(stage: Mapping[str, Any]) -> Stage:

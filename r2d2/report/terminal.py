@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -37,10 +37,32 @@ def render_summary(report: Report, console: Console) -> None:
         blocks.append(_proposals(report, text))
     if report.failures.total or report.unsupported.total:
         blocks.append(_not_judged(report, text))
+    if report.misleading:
+        blocks.append(_misleading(report, text))
     blocks.append(_next(report, text))
     for block in blocks:
         console.print(block, highlight=False, markup=False, emoji=False)
         console.print()
+
+
+_VERDICTS = {
+    "equal": "holds the same rows as",
+    "contained": "is contained in",
+    "not contained": "is not contained in",
+    "not judged": "was not compared with",
+}
+
+
+def explanation_lines(
+    child: str, parent: str, verdict: str, reasons: Sequence[str], values: Mapping[int, str]
+) -> list[str]:
+    """What an audit found out about a pair, as plain lines; names and values are escaped."""
+    lines = [f"{visible(child, None)} {_VERDICTS[verdict]} {visible(parent, None)}"]
+    for place, reason in enumerate(reasons):
+        lines.append(f"  - {visible(reason, None)}")
+        if place in values:
+            lines.append(f"    {visible(values[place], _MESSAGE_LIMIT)}")
+    return lines
 
 
 class StageProgress:
@@ -182,6 +204,16 @@ def _not_judged(report: Report, text: _Writer) -> RenderableType:
     headline = f"{_some(report.unsupported.total, 'table')} not supported (kept):"
     groups.append(_listed(text(headline, "bold", None), unsupported, report.unsupported.total, "tables.parquet", text))
     return Group(*(line for group in groups for line in group))
+
+
+def _misleading(report: Report, text: _Writer) -> RenderableType:
+    headline = "Statistics that rows contradict; what they had refuted was judged by rows:"
+    shown = report.misleading[:SHOWN_FAILURES]
+    lines = [
+        Text.assemble(text(f"{row.source} of {row.writer}, {row.type}: "), Text(", ").join(map(text, row.tables[:3])))
+        for row in shown
+    ]
+    return Group(*_listed(text(headline, "bold red", None), lines, len(report.misleading), "summary.json", text))
 
 
 def _listed(headline: Text, lines: list[Text], total: int, file: str, text: _Writer) -> list[RenderableType]:

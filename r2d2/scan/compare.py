@@ -51,6 +51,21 @@ VERDICTS = pa.schema(
 
 
 @dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """Outcome of a pair.
+
+    Attributes:
+        distinct: Distinct child rows compared.
+        missing: Of those, absent from the parent.
+        excess: Of those, more frequent in the child than in the parent.
+    """
+
+    distinct: int
+    missing: int
+    excess: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Bag:
     """Distinct rows of one table under one column set.
 

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 import duckdb
 
+_BELIEVE_STATISTICS = "statistics_propagation,filter_pushdown"
+"""Optimizers that fold `x IS NULL`, narrow a type or skip a row group on the word of a footer, which may be wrong."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class KernelLimits:
@@ -25,7 +28,7 @@ class KernelLimits:
 
 @contextmanager
 def connect(limits: KernelLimits) -> Iterator[duckdb.DuckDBPyConnection]:
-    """An in-memory connection that never downloads extensions and cleans up what it spilled."""
+    """An in-memory connection that believes no statistics, downloads no extensions, and cleans up what it spilled."""
     with tempfile.TemporaryDirectory(prefix="r2d2-spill-") as scratch:
         connection = duckdb.connect(
             config={
@@ -40,6 +43,7 @@ def connect(limits: KernelLimits) -> Iterator[duckdb.DuckDBPyConnection]:
         try:
             _hide_progress(connection)
             connection.execute("SET TimeZone = 'UTC'")
+            connection.execute(f"SET disabled_optimizers = '{_BELIEVE_STATISTICS}'")
             yield connection
         finally:
             connection.close()

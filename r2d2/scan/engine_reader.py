@@ -45,6 +45,8 @@ def engine_frame(spark: SparkSession, harvest: Harvest, format_: Format, uri: st
 
 def check_engine_can_read(harvest: Harvest, format_: Format, uri: str) -> None:
     """Raise TableUnsupported for what some engine is known to read differently or not at all."""
+    if format_ is Format.ICEBERG:
+        raise TableUnsupported("the engine's reader needs Iceberg's own runtime or a catalog", error="Reader")
     uris = [uri] if format_ is Format.DELTA else [fragment.data_uri for fragment in harvest.fragments]
     if any(is_expanded(path) for path in uris):
         raise TableUnsupported("the engine's reader cannot open its path", error="Path")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import IntFlag
 
+import numpy as np
 import pyarrow as pa
 
 from r2d2.model import TypeClass
@@ -97,6 +98,15 @@ def unpack(packed: bytes) -> pa.RecordBatch:
     return pa.ipc.read_record_batch(pa.py_buffer(packed), ROWS)
 
 
+def of_file(packed: bytes, number: int) -> bytes:
+    """The packed evidence of one file of a table, a row per leaf."""
+    rows = unpack(packed)
+    files = np.asarray(rows.column("file"))
+    leaves = int(np.count_nonzero(files == WHOLE))
+    first = leaves * (number + 1) if len(files) > leaves else 0
+    return bytes(rows.slice(first, leaves).serialize())
+
+
 def number_key(value: int | Decimal) -> bytes:
     """A finite number as bytes that compare like the numbers do; equal numbers have equal keys.
 
@@ -109,3 +119,14 @@ def number_key(value: int | Decimal) -> bytes:
     point = len(text) + int(exponent) + (1 << 15)
     body = point.to_bytes(3, "big") + text.rstrip("0").encode() + b"\0"
     return b"\xc0" + body if not sign else b"\x40" + bytes(255 - byte for byte in body)
+
+
+def number_of(key: bytes) -> Decimal:
+    """Inverse of `number_key`."""
+    if key == b"\x80":
+        return Decimal(0)
+    negative = key[:1] == b"\x40"
+    body = bytes(255 - byte for byte in key[1:]) if negative else key[1:]
+    point = int.from_bytes(body[:3], "big") - (1 << 15)
+    digits = tuple(byte - ord("0") for byte in body[3:-1])
+    return Decimal((int(negative), digits, point - len(digits)))

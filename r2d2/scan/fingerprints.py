@@ -10,7 +10,7 @@ import base64
 import json
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import duckdb
@@ -18,12 +18,16 @@ import numpy as np
 import pyarrow as pa
 
 from r2d2.errors import TableFailed, TableFault, TableUnsupported
-from r2d2.model import FileStamp, LeafPath, schema_from_bytes, schema_to_bytes
+from r2d2.model import FileStamp, LeafPath, leaf_key, schema_from_bytes, schema_to_bytes
+from r2d2.scan.deletes import Deletes, deleted_positions
 from r2d2.scan.duck import KernelLimits, connect
+from r2d2.scan.faithful import check_engine_reads, check_faithful
 from r2d2.scan.files import check_unchanged, duckdb_path
 from r2d2.scan.footer import Footer, read_footer
+from r2d2.scan.observe import expected_of, is_lie
 from r2d2.scan.rowhash import Digest, RowHasher, check_hash_version, structs_on
-from r2d2.scan.source import Source, leaf_digests, parquet_source
+from r2d2.scan.sample import Lanes, Seen, buckets_of, sample_batches, sample_sql
+from r2d2.scan.source import Source, leaf_digests, leaf_observer, parquet_source
 
 FINGERPRINTS = pa.schema(
     [
@@ -43,6 +47,8 @@ FINGERPRINTS = pa.schema(
 """No NULLs: Sail cannot pass them through a cogrouped kernel."""
 
 REPORT = -1
+LIE = "lie"
+"""Status of a report that is no end of an item: the message names a file and a leaf whose metadata is wrong."""
 EVERYTHING = 1 << 64
 """The threshold that keeps every fingerprint."""
 
@@ -68,11 +74,18 @@ class ScanFile:
         stamp: The pinned file in the lake.
         data_uri: The Parquet file to read, another one only for text files.
         partition: Values of partition columns, as text that DuckDB casts to their types.
+        deletes: What deletes rows of it, as `deletes.Deletes` in text form; empty where nothing does.
+        number: Position among the table's fragments.
+        evidence: What metadata had proved of its leaves, packed by `scan.evidence`, in base64; empty where the scan
+            need not compare what it sees with it.
     """
 
     stamp: FileStamp
     data_uri: str
     partition: dict[str, str | None] = field(default_factory=dict)
+    deletes: str = ""
+    number: int = 0
+    evidence: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,9 +96,12 @@ class ScanItem:
         table: Position of the table.
         files: Read one after the other.
         partition_schema: Types of the partition columns.
-        column_sets: All computed in one pass.
+        column_sets: All computed in one pass; with none the engine reads the rows, and the files are only checked for
+            what its reader would lose.
         threshold: Keep fingerprints whose first lane is below it, read as unsigned; EVERYTHING keeps all.
         exact: The table has columns that differ only by case.
+        schema: The table's columns, where they are found by field id.
+        leaves: All leaves of the table in the order of the files' evidence; none where there is no evidence.
         first_bucket, buckets: A fingerprint goes to bucket `first_bucket + first % buckets`.
     """
 
@@ -95,6 +111,8 @@ class ScanItem:
     column_sets: tuple[ColumnSet, ...]
     threshold: int = EVERYTHING
     exact: bool = False
+    schema: pa.Schema | None = None
+    leaves: tuple[LeafPath, ...] = ()
     first_bucket: int = 0
     buckets: int = 1
 
@@ -103,11 +121,13 @@ class ScanItem:
         return json.dumps(
             {
                 "table": self.table,
-                "files": [[f.stamp.uri, f.stamp.size, f.stamp.token, f.data_uri, f.partition] for f in self.files],
-                "partition_schema": base64.b64encode(schema_to_bytes(self.partition_schema)).decode(),
+                "files": [asdict(file) for file in self.files],
+                "partition_schema": _schema_to_text(self.partition_schema),
                 "column_sets": [[s.id, [list(path) for path in s.paths]] for s in self.column_sets],
                 "threshold": self.threshold,
                 "exact": self.exact,
+                "schema": None if self.schema is None else _schema_to_text(self.schema),
+                "leaves": [list(path) for path in self.leaves],
                 "first_bucket": self.first_bucket,
                 "buckets": self.buckets,
             }
@@ -119,19 +139,26 @@ class ScanItem:
         raw = json.loads(text)
         return cls(
             table=raw["table"],
-            files=tuple(
-                ScanFile(stamp=FileStamp(uri=uri, size=size, token=token), data_uri=data, partition=partition)
-                for uri, size, token, data, partition in raw["files"]
-            ),
-            partition_schema=schema_from_bytes(base64.b64decode(raw["partition_schema"])),
+            files=tuple(ScanFile(**{**file, "stamp": FileStamp(**file["stamp"])}) for file in raw["files"]),
+            partition_schema=_schema_from_text(raw["partition_schema"]),
             column_sets=tuple(
                 ColumnSet(id=number, paths=tuple(tuple(path) for path in paths)) for number, paths in raw["column_sets"]
             ),
             threshold=raw["threshold"],
             exact=raw["exact"],
+            schema=None if raw["schema"] is None else _schema_from_text(raw["schema"]),
+            leaves=tuple(tuple(path) for path in raw["leaves"]),
             first_bucket=raw["first_bucket"],
             buckets=raw["buckets"],
         )
+
+
+def _schema_to_text(schema: pa.Schema) -> str:
+    return base64.b64encode(schema_to_bytes(schema)).decode()
+
+
+def _schema_from_text(text: str) -> pa.Schema:
+    return schema_from_bytes(base64.b64decode(text))
 
 
 def scan_items(items: Iterable[ScanItem], hasher: RowHasher, limits: KernelLimits) -> Iterator[pa.RecordBatch]:
@@ -161,17 +188,23 @@ def _scan_item(
     usable = True
     try:
         for file in item.files:
+            if not item.column_sets:
+                check_engine_reads(file.data_uri)
+                continue
             check_unchanged(file.stamp)
             footer = read_footer(file.data_uri)
             if footer.legacy_calendar:  # seen only here where a log, not the footers, was harvested
-                raise TableUnsupported(
-                    "a file has dates of Spark's legacy calendar: use --reader engine", error="Reader"
-                )
+                advice = ": use --reader engine" if item.schema is None else ""
+                raise TableUnsupported(f"a file has dates of Spark's legacy calendar{advice}", error="Reader")
+            deletes = Deletes.from_text(file.deletes) if file.deletes else None
             if file.data_uri == file.stamp.uri:
                 bytes_read += footer.footer_bytes + needed_bytes(footer, item.column_sets)
-            yield from _scan_file(connection, item, file, footer, hasher)
+                bytes_read += deletes.bytes if deletes else 0
+            deleted = deleted_positions(connection, deletes, footer.rows) if deletes else None
+            rows = footer.rows - (deleted.num_rows if deleted is not None else 0)
+            yield from _scan_file(connection, item, file, footer, hasher, deleted)
             check_unchanged(file.stamp)
-            rows_read += footer.rows
+            rows_read += rows
     except TableFault as exc:
         fault = exc
     except Exception as exc:  # noqa: BLE001 - whatever it is, it must not end the job for all other tables
@@ -194,17 +227,60 @@ def needed_bytes(footer: Footer, column_sets: Sequence[ColumnSet]) -> int:
 
 
 def _scan_file(
-    connection: duckdb.DuckDBPyConnection, item: ScanItem, file: ScanFile, footer: Footer, hasher: RowHasher
+    connection: duckdb.DuckDBPyConnection,
+    item: ScanItem,
+    file: ScanFile,
+    footer: Footer,
+    hasher: RowHasher,
+    deleted: pa.Table | None,
 ) -> Iterator[pa.RecordBatch]:
     types = {column.name: column.type for column in item.partition_schema}
+    names = {path[0] for column_set in item.column_sets for path in column_set.paths} - set(file.partition)
     path = duckdb_path(connection, file.data_uri)
-    source = parquet_source(connection, path, footer, file.partition, types, exact=item.exact)
+    # Columns found by id may have any name in the file.
+    check_faithful(connection, path, file.data_uri, footer, names if item.schema is None else footer.schema.names)
+    source = parquet_source(
+        connection, path, footer, file.partition, types, exact=item.exact, table=item.schema, deleted=deleted
+    )
+    live = footer.rows - (deleted.num_rows if deleted is not None else 0)
+    if item.leaves:
+        yield from _sampled(connection, source, item, file, hasher, live)
+        return
     rows = 0
     for batch in fingerprint_batches(connection, source, item, hasher):
         rows += rows_of_set(batch, item.column_sets[0].id)
         yield batch
-    if item.threshold == EVERYTHING and rows != footer.rows:
-        raise TableFailed("a file has another number of rows than its footer says", error="RowCount")
+    if item.threshold == EVERYTHING and rows != live:
+        raise _miscounted()
+
+
+def _sampled(
+    connection: duckdb.DuckDBPyConnection,
+    source: Source,
+    item: ScanItem,
+    file: ScanFile,
+    hasher: RowHasher,
+    live: int,
+) -> Iterator[pa.RecordBatch]:
+    """Fingerprints of a file below the threshold, then reports of the leaves about which its metadata lies."""
+    expected = expected_of(base64.b64decode(file.evidence), item.leaves)
+    paths = (path for column_set in item.column_sets for path in column_set.paths)
+    wanted = {path for path in paths if path[0] not in file.partition}
+    observers = [found for one in expected if one.path in wanted and (found := leaf_observer(source, one)) is not None]
+    digests, lanes = digest_sql(source, item, hasher, [observer.value for observer in observers])
+    seen = Seen(observers=observers)
+    sql = sample_sql(digests, lanes, observers, None if item.threshold == EVERYTHING else item.threshold)
+    for column_set, batch in sample_batches(connection, sql, lanes, seen, _BATCH_ROWS):
+        yield _fingerprints(batch, item, buckets_of(batch.column("h1"), item.first_bucket, item.buckets), column_set)
+    if seen.rows != live:
+        raise _miscounted()
+    for observer, leaf in zip(observers, seen.leaves, strict=True):
+        if is_lie(observer, leaf, live):
+            yield lie_report(item, file.number, observer.expected.path)
+
+
+def _miscounted() -> TableFailed:
+    return TableFailed("a file has another number of rows than its footer says", error="RowCount")
 
 
 def rows_of_set(batch: pa.RecordBatch, column_set: int) -> int:
@@ -233,21 +309,37 @@ def fingerprint_sql(source: Source, item: ScanItem, hasher: RowHasher) -> str:
 
 def row_sql(source: Source, item: ScanItem, hasher: RowHasher, selected: str) -> str:
     """A query for the column sets (s) and lanes (h1, h2) of all rows: digests once per leaf, then one row per set."""
+    digests, lanes = digest_sql(source, item, hasher, [])
+    if len(lanes) == 1:
+        (own,) = lanes
+        rows = f"SELECT {own.column_set} AS s, {own.first} AS h1, {own.second} AS h2 FROM ({digests})"
+    else:
+        sets = ", ".join(f"{{'s': {own.column_set}, 'h1': {own.first}, 'h2': {own.second}}}" for own in lanes)
+        rows = f"SELECT unnest([{sets}], recursive := true) FROM ({digests})"
+    return f"SELECT {selected} FROM ({rows})"
+
+
+def digest_sql(source: Source, item: ScanItem, hasher: RowHasher, values: Sequence[str]) -> tuple[str, list[Lanes]]:
+    """A query for the digests of all leaves, each computed once, and the lanes of each column set over them.
+
+    Args:
+        source: The rows.
+        item: The column sets.
+        hasher: Row identity.
+        values: Further expressions over the source, which the query yields as v0, v1, ….
+    """
     paths = list(dict.fromkeys(path for column_set in item.column_sets for path in column_set.paths))
     digests = leaf_digests(hasher, source, paths)
     keys: list[tuple[str, LeafPath]] = [("leaf", path) for path in paths]
     keys += [("struct", path) for path in structs_on(paths)]
     place = {key: index for index, key in enumerate(keys)}
-    leaf_columns = ", ".join(f"{d.first} AS a{i}, {d.second} AS b{i}" for i, d in enumerate(digests))
-    leaf_query = f"SELECT {leaf_columns} FROM {source.relation}"
+    columns = [f"{d.first} AS a{i}, {d.second} AS b{i}" for i, d in enumerate(digests)]
+    columns += [f"{value} AS v{i}" for i, value in enumerate(values)]
     lanes = [(column_set.id, _row_of(hasher, column_set, place)) for column_set in item.column_sets]
-    if len(lanes) == 1:
-        (number, row), *_ = lanes
-        rows = f"SELECT {number} AS s, {row.first} AS h1, {row.second} AS h2 FROM ({leaf_query})"
-    else:
-        sets = ", ".join(f"{{'s': {number}, 'h1': {row.first}, 'h2': {row.second}}}" for number, row in lanes)
-        rows = f"SELECT unnest([{sets}], recursive := true) FROM ({leaf_query})"
-    return f"SELECT {selected} FROM ({rows})"
+    return (
+        f"SELECT {', '.join(columns)} FROM {source.relation}",
+        [Lanes(column_set=number, first=row.first, second=row.second) for number, row in lanes],
+    )
 
 
 def _row_of(hasher: RowHasher, column_set: ColumnSet, place: dict[tuple[str, LeafPath], int]) -> Digest:
@@ -257,24 +349,20 @@ def _row_of(hasher: RowHasher, column_set: ColumnSet, place: dict[tuple[str, Lea
 
 
 def _to_fingerprints(batch: pa.RecordBatch, item: ScanItem) -> pa.RecordBatch:
+    return _fingerprints(batch, item, batch.column("bucket").cast(pa.int32()), batch.column("s").cast(pa.int32()))
+
+
+def _fingerprints(
+    batch: pa.RecordBatch, item: ScanItem, bucket: pa.Array, column_set: pa.Array | int
+) -> pa.RecordBatch:
     rows = batch.num_rows
+    if isinstance(column_set, int):
+        column_set = pa.array(np.full(rows, column_set, np.int32))
     zeros, empty = pa.array(np.zeros(rows, np.int64)), pa.repeat(pa.scalar(""), rows)
-    return pa.RecordBatch.from_arrays(
-        [
-            batch.column("bucket").cast(pa.int32()),
-            pa.array(np.full(rows, item.table, np.int32)),
-            batch.column("s").cast(pa.int32()),
-            _signed(batch.column("h1")),
-            _signed(batch.column("h2")),
-            batch.column("n").cast(pa.int64()),
-            zeros,
-            zeros,
-            empty,
-            empty,
-            empty,
-        ],
-        schema=FINGERPRINTS,
-    )
+    lanes = [_signed(batch.column(name)) for name in ("h1", "h2")]
+    table = pa.array(np.full(rows, item.table, np.int32))
+    columns = [bucket, table, column_set, *lanes, batch.column("n").cast(pa.int64()), zeros, zeros, empty, empty, empty]
+    return pa.RecordBatch.from_arrays(columns, schema=FINGERPRINTS)
 
 
 def _signed(words: Any) -> pa.Array:
@@ -283,17 +371,24 @@ def _signed(words: Any) -> pa.Array:
 
 def report(item: ScanItem, rows_read: int, bytes_read: int, fault: TableFault | None) -> pa.RecordBatch:
     """The row that ends an item: what was read, and what went wrong."""
-    row = {
-        "bucket": item.first_bucket,
-        "table": item.table,
-        "column_set": REPORT,
-        "first": 0,
-        "second": 0,
-        "count": 0,
-        "rows_read": rows_read,
-        "bytes_read": bytes_read,
-        "error": fault.error if fault else "",
-        "message": str(fault) if fault else "",
-        "status": fault.status if fault else "",
-    }
+    return _report(
+        item,
+        rows_read=rows_read,
+        bytes_read=bytes_read,
+        error=fault.error if fault else "",
+        message=str(fault) if fault else "",
+        status=fault.status if fault else "",
+    )
+
+
+def _report(item: ScanItem, **told: Any) -> pa.RecordBatch:
+    nothing: dict[str, Any] = dict.fromkeys(("first", "second", "count", "rows_read", "bytes_read"), 0)
+    nothing.update(dict.fromkeys(("error", "message", "status"), ""))
+    row = {**nothing, "bucket": item.first_bucket, "table": item.table, "column_set": REPORT, **told}
     return pa.RecordBatch.from_pylist([row], schema=FINGERPRINTS)
+
+
+def lie_report(item: ScanItem, fragment: int, path: LeafPath) -> pa.RecordBatch:
+    """The row that says that the metadata of a file is wrong about a leaf."""
+    message = json.dumps({"fragment": fragment, "leaf": leaf_key(path)})
+    return _report(item, message=message, status=LIE)

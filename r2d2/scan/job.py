@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,10 @@ import pyarrow as pa
 from pyspark.errors import AnalysisException, PySparkException
 
 from r2d2.errors import EngineError, TableFailed, TableFault, TableUnsupported
-from r2d2.model import spark_ddl
-from r2d2.scan.compare import PAIRS, VERDICTS, compare_bucket
+from r2d2.model import LeafPath, leaf_path, spark_ddl
+from r2d2.scan.compare import PAIRS, VERDICTS, Verdict, compare_bucket
 from r2d2.scan.duck import KernelLimits
-from r2d2.scan.fingerprints import EVERYTHING, FINGERPRINTS, REPORT, ScanItem, scan_items
+from r2d2.scan.fingerprints import EVERYTHING, FINGERPRINTS, LIE, REPORT, ScanItem, scan_items
 from r2d2.scan.plan import Buckets, Pair, TableScan, assign_buckets, balanced, items_of, pair_rows
 from r2d2.scan.rowhash import RowHasher
 from r2d2.session import engine_errors
@@ -41,21 +42,6 @@ class Kernels:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """Outcome of a pair.
-
-    Attributes:
-        distinct: Distinct child rows compared.
-        missing: Of those, absent from the parent.
-        excess: Of those, more frequent in the child than in the parent.
-    """
-
-    distinct: int
-    missing: int
-    excess: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """Outcome of a job: verdicts of the pairs whose tables were read whole, faults of the others.
 
@@ -64,12 +50,14 @@ class Comparison:
         faults: By table.
         rows_of: Rows seen, by table.
         bytes_read: Compressed bytes of the column chunks asked for, plus footers.
+        lies: Where a scan contradicts what metadata had proved: table, position of the fragment, leaf.
     """
 
     verdicts: Mapping[Pair, Verdict]
     rows_of: Mapping[int, int] = field(default_factory=dict)
     faults: Mapping[int, TableFault] = field(default_factory=dict)
     bytes_read: int = 0
+    lies: Sequence[tuple[int, int, LeafPath]] = ()
 
 
 def compare_tables(
@@ -93,7 +81,7 @@ def compare_tables(
     buckets = assign_buckets(pairs, {scan.table: scan.expected_rows for scan in scans}, parallelism=kernels.parallelism)
     faults: dict[int, TableFault] = {}
     frames = _engine_frames(scans, buckets, kernels, engine_frame_of, faults)
-    items = [item for scan in scans if scan.harvest.reader == "files" for item in items_of(scan, buckets[scan.table])]
+    items = [item for scan in scans for item in _file_items(scan, buckets[scan.table])]
     files = [_file_frame(spark, items, kernels)] if items else []
     questions = pair_rows(pairs, buckets, {scan.table: scan.threshold for scan in scans})
     with engine_errors():
@@ -106,6 +94,14 @@ def compare_tables(
             readable = [frame for table, frame in frames.items() if table not in faults]
             rows = _run(spark, [*files, *readable], questions)
     return _outcome(rows, scans, pairs, buckets, faults)
+
+
+def _file_items(scan: TableScan, buckets: Buckets) -> list[ScanItem]:
+    """Work on the files of a table: the kernel reads them, or only checks them where the engine reads."""
+    items = items_of(scan, buckets)
+    if scan.harvest.reader == "files":
+        return items
+    return [replace(item, column_sets=()) for item in items if all(file.data_uri for file in item.files)]
 
 
 def _engine_frames(
@@ -181,7 +177,7 @@ def _scanned(frame: DataFrame, scan: TableScan, buckets: Buckets, kernels: Kerne
 def _run(spark: SparkSession, frames: Sequence[DataFrame], questions: pa.Table) -> pa.Table:
     """Verdicts and reports, in one job."""
     if not frames:
-        return VERDICTS.empty_table()
+        return _without_rows(questions)
     fingerprints = reduce(lambda frame, other: frame.unionAll(other), frames)
     asked = spark.createDataFrame(questions)
 
@@ -190,6 +186,13 @@ def _run(spark: SparkSession, frames: Sequence[DataFrame], questions: pa.Table) 
 
     grouped = fingerprints.groupBy("bucket").cogroup(asked.groupBy("bucket"))
     return grouped.applyInArrow(compare, spark_ddl(VERDICTS)).toArrow()
+
+
+def _without_rows(questions: pa.Table) -> pa.Table:
+    """Verdicts where no table that can be read has a file: no row is missing anywhere."""
+    nothing = {column.name: "" if pa.types.is_string(column.type) else 0 for column in VERDICTS}
+    asked = questions.select(["child", "parent", "column_set"]).to_pylist()
+    return pa.Table.from_pylist([{**nothing, **question} for question in asked], schema=VERDICTS)
 
 
 def _outcome(
@@ -201,8 +204,12 @@ def _outcome(
 ) -> Comparison:
     answers: dict[Pair, list[dict[str, Any]]] = {pair: [] for pair in pairs}
     reports: list[dict[str, Any]] = []
+    lies: list[tuple[int, int, LeafPath]] = []
     for row in rows.to_pylist():
-        if row["child"] == REPORT:
+        if row["status"] == LIE:
+            told = json.loads(row["message"])
+            lies.append((row["table"], told["fragment"], leaf_path(told["leaf"])))
+        elif row["child"] == REPORT:
             reports.append(row)
         else:
             answers[Pair(child=row["child"], parent=row["parent"], column_set=row["column_set"])].append(row)
@@ -225,6 +232,7 @@ def _outcome(
         },
         rows_of=rows_of,
         faults=faults,
+        lies=sorted(lies),
         bytes_read=sum(row["bytes_read"] for row in reports)
         + sum(scan.harvest.table_bytes for scan in scans if scan.harvest.reader == "engine"),
     )

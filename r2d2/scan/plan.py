@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import heapq
 import math
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,8 @@ from scipy.sparse.csgraph import connected_components
 
 from r2d2.model import Fragment, Harvest, LeafPath, SchemaGraph, fold_path, is_case_sensitive, leaves
 from r2d2.scan.compare import PAIRS
+from r2d2.scan.evidence import of_file
+from r2d2.scan.field_ids import has_ids
 from r2d2.scan.fingerprints import EVERYTHING, ColumnSet, ScanFile, ScanItem
 
 ITEM_BYTES = 64 << 20
@@ -41,12 +44,15 @@ class TableScan:
         harvest: Its metadata.
         column_sets: What to fingerprint.
         threshold: See ScanItem.
+        evidence: What metadata had proved of the table, packed by `scan.evidence`, to be compared with what its files
+            hold; empty where that is not asked for.
     """
 
     table: int
     harvest: Harvest
     column_sets: tuple[ColumnSet, ...]
     threshold: int = EVERYTHING
+    evidence: bytes = b""
 
     @property
     def expected_rows(self) -> int:
@@ -119,18 +125,18 @@ def items_of(scan: TableScan, buckets: Buckets) -> list[ScanItem]:
     """The work items of a table: its files in portions of about ITEM_BYTES."""
     partition_columns = {name for fragment in scan.harvest.fragments for name in fragment.partition}
     exact = is_case_sensitive([path for path, _ in leaves(scan.harvest.schema)])
+    paths = [path for path, _ in leaves(scan.harvest.schema)]
     partition_schema = pa.schema([f for f in scan.harvest.schema if f.name in partition_columns])
     return [
         ScanItem(
             table=scan.table,
-            files=tuple(
-                ScanFile(stamp=fragment.stamp, data_uri=fragment.data_uri, partition=fragment.partition)
-                for fragment in portion
-            ),
+            files=tuple(_scan_file(scan, number, fragment) for number, fragment in portion),
             partition_schema=partition_schema,
             column_sets=scan.column_sets,
             threshold=scan.threshold,
             exact=exact,
+            schema=scan.harvest.schema if has_ids(scan.harvest.schema) else None,
+            leaves=column_order(sorted(paths)) if scan.evidence else (),
             first_bucket=buckets.first,
             buckets=buckets.count,
         )
@@ -138,14 +144,26 @@ def items_of(scan: TableScan, buckets: Buckets) -> list[ScanItem]:
     ]
 
 
-def _portions(fragments: Sequence[Fragment]) -> list[list[Fragment]]:
-    portions: list[list[Fragment]] = []
+def _scan_file(scan: TableScan, number: int, fragment: Fragment) -> ScanFile:
+    return ScanFile(
+        stamp=fragment.stamp,
+        data_uri=fragment.data_uri,
+        partition=fragment.partition,
+        deletes=fragment.deletes,
+        number=number,
+        evidence=base64.b64encode(of_file(scan.evidence, number)).decode() if scan.evidence else "",
+    )
+
+
+def _portions(fragments: Sequence[Fragment]) -> list[list[tuple[int, Fragment]]]:
+    """The files with their positions, in portions of about ITEM_BYTES."""
+    portions: list[list[tuple[int, Fragment]]] = []
     room = 0
-    for fragment in fragments:
+    for number, fragment in enumerate(fragments):
         if not portions or fragment.stamp.size > room:
             portions.append([])
             room = ITEM_BYTES
-        portions[-1].append(fragment)
+        portions[-1].append((number, fragment))
         room -= fragment.stamp.size
     return portions
 

@@ -92,10 +92,7 @@ class RowHasher:
 
     def presence(self, column: Column, path: LeafPath) -> Digest:
         """Digest of whether the struct at a path is NULL."""
-        sql, dtype = column.sql, column.type
-        for name in path[1:]:
-            index = _field_index(dtype, name)
-            sql, dtype = f"struct_extract_at({sql}, {index + 1})", dtype.field(index).type
+        sql, _ = leaf_value(column, path)
         return self._both(
             lambda lane: (
                 f"CASE WHEN {sql} IS NULL THEN {self._constant(lane, 'absent')} "
@@ -195,6 +192,8 @@ class RowHasher:
             far = self._word(f"hash({days})", f"{label} days")
             fits = f"{days} BETWEEN {-_MAX_DAYS} AND {_MAX_DAYS}"
             return self._both(lambda lane: f"CASE WHEN {fits} THEN {_lane(near, lane)} ELSE {_lane(far, lane)} END")
+        if duckdb_type.id == "timestamptz_ns":  # the kernel's clock is UTC
+            return self._time(f"CAST({sql} AS TIMESTAMP_NS)", duckdb.sqltype("TIMESTAMP_NS"), kind)
         whole = self._word(f"hash(epoch_us({sql}))", label)
         infinite = self._bytes(f"CAST({sql} AS VARCHAR)", f"{label} infinite")
         if duckdb_type.id == "timestamp_ns":
@@ -270,6 +269,15 @@ class RowHasher:
 
     def _both(self, lane_sql: Callable[[int], str]) -> Digest:
         return Digest(first=lane_sql(0), second=lane_sql(1))
+
+
+def leaf_value(column: Column, path: LeafPath) -> tuple[str, pa.DataType]:
+    """SQL of the value of the leaf at a path, and its Arrow type; the path's first name is the column's own."""
+    sql, dtype = column.sql, column.type
+    for name in path[1:]:
+        index = _field_index(dtype, name)
+        sql, dtype = f"struct_extract_at({sql}, {index + 1})", dtype.field(index).type
+    return sql, dtype
 
 
 def structs_on(paths: Sequence[LeafPath]) -> list[LeafPath]:

@@ -9,11 +9,15 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from r2d2.errors import TableFailed
+from r2d2.errors import TableFailed, TableUnsupported
 from r2d2.model import LeafPath, fold
 from r2d2.scan.duck import quote_text
+from r2d2.scan.field_ids import columns_by_id
 from r2d2.scan.footer import Footer
-from r2d2.scan.rowhash import Column, Digest, RowHasher, structs_on
+from r2d2.scan.observe import Expected, Observer, observer
+from r2d2.scan.rowhash import Column, Digest, RowHasher, leaf_value, structs_on
+
+_ROW_NUMBER = "file_row_number"  # DuckDB's option and the column that it adds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +50,10 @@ def parquet_source(
     partition_types: Mapping[str, pa.DataType],
     *,
     exact: bool = False,
+    table: pa.Schema | None = None,
+    deleted: pa.Table | None = None,
 ) -> Source:
-    """The rows of one Parquet file with the partition columns added.
+    """The live rows of one Parquet file with the partition columns added.
 
     Args:
         connection: Where the relation lives.
@@ -56,24 +62,39 @@ def parquet_source(
         partition: Typed values of the partition columns.
         partition_types: Their types.
         exact: See Source.
+        table: The table's schema where its columns are found by field id; those that the file lacks have the
+            partition's value, else NULL.
+        deleted: Positions of the rows that are not live, a table of `deletes.POSITIONS`.
 
     Raises:
         TableFailed: If DuckDB sees other columns than the footer has.
+        TableUnsupported: If the file's columns cannot be read as the table's.
     """
-    scan = f"read_parquet([{quote_text(path)}], hive_partitioning = false, union_by_name = false)"
-    names = ", ".join(f"c{index}" for index in range(len(footer.schema)))
-    relation = f"{scan} AS source({names})"
+    if deleted is not None and _ROW_NUMBER in map(fold, footer.schema.names):
+        raise TableUnsupported(f"a file with deleted rows has a column called {_ROW_NUMBER}", error="Columns")
+    numbered = "" if deleted is None else f", {_ROW_NUMBER} = true"
+    scan = f"read_parquet([{quote_text(path)}], hive_partitioning = false, union_by_name = false{numbered})"
+    names = [f"c{index}" for index in range(len(footer.schema))] + ([] if deleted is None else ["row"])
+    relation = f"{scan} AS source({', '.join(names)})"
     types = connection.sql(f"SELECT * FROM {relation}").types
-    if len(types) != len(footer.schema):
+    if len(types) != len(names):
         raise TableFailed("DuckDB sees other columns than the file's footer has", error="Columns")
+    if table is None:
+        places = {field.name: (index, field.type) for index, field in enumerate(footer.schema)}
+        declared = {fold(name) for name in partition}  # a partition value rules over a column of the file
+        places = {name: place for name, place in places.items() if fold(name) not in declared}
+    else:
+        places = columns_by_id(connection, path, footer.schema, table)
     columns = {
-        field.name: Column(sql=f"source.c{index}", duckdb_type=dtype, type=field.type)
-        for index, (field, dtype) in enumerate(zip(footer.schema, types, strict=True))
+        name: Column(sql=f"source.c{index}", duckdb_type=types[index], type=dtype)
+        for name, (index, dtype) in places.items()
     }
-    declared = {fold(name) for name in partition}  # a partition value rules over a column of the file
-    columns = {name: column for name, column in columns.items() if fold(name) not in declared}
     for name, value in partition.items():
-        columns[name] = literal_column(connection, value, partition_types[name])
+        if name not in columns:
+            columns[name] = literal_column(connection, value, partition_types[name])
+    if deleted is not None:
+        connection.register("deleted_rows", deleted)
+        relation += " ANTI JOIN deleted_rows ON source.row = deleted_rows.pos"
     return Source(relation=relation, columns=columns, exact=exact)
 
 
@@ -99,6 +120,13 @@ def leaf_digests(hasher: RowHasher, source: Source, paths: Sequence[LeafPath]) -
     """Digests of leaves and of the structs above them, missing ones as NULL; the order depends on `paths` alone."""
     structs = [_presence(hasher, source, path) for path in structs_on(paths)]
     return [_leaf(hasher, source, path) for path in paths] + structs
+
+
+def leaf_observer(source: Source, expected: Expected) -> Observer | None:
+    """How to observe a leaf of a source; None where the source lacks it, or it has no order."""
+    column = source.column(expected.path[0])
+    resolved = _resolve(column.type, expected.path, exact=source.exact) if column else None
+    return None if column is None or resolved is None else observer(expected, *leaf_value(column, resolved))
 
 
 def _leaf(hasher: RowHasher, source: Source, path: LeafPath) -> Digest:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from r2d2.model import SchemaClass, SchemaGraph, is_case_sensitive, leaf_key, leaf_path
+from r2d2.model import LeafPath, SchemaClass, SchemaGraph, is_case_sensitive, leaf_key, leaf_path
+from r2d2.scan.compare import Verdict
 from r2d2.scan.plan import Pair
 
 if TYPE_CHECKING:
     from r2d2.store.stages import StageStore
+
+GRAPH, MINMAX, MINHASH, VERIFY = "schema_graph", "minmax", "minhash", "verify"
+"""Names of the stages whose tables others read."""
 
 CLASSES = pa.schema([("class", pa.int32()), ("leaves", pa.list_(pa.string())), ("tables", pa.list_(pa.int32()))])
 CLASS_EDGES = pa.schema([("child", pa.int32()), ("parent", pa.int32())])
@@ -23,8 +28,29 @@ STORED_PAIRS = pa.schema(
         ("bag_excluded", pa.bool_()),  # counts in the metadata exclude a containment as bags
     ]
 )
+IDENTICAL = pa.schema(
+    [("child", pa.int32()), ("parent", pa.int32()), ("column_set", pa.int32()), ("equal", pa.bool_())]
+)
+"""Pairs that files prove: all of the child's are the parent's; `equal` where they are the same files."""
+VERDICTS = pa.schema(
+    [
+        ("child", pa.int32()),
+        ("parent", pa.int32()),
+        ("column_set", pa.int32()),
+        ("distinct", pa.int64()),  # distinct child rows that were looked at
+        ("missing", pa.int64()),  # of those, not in the parent
+        ("excess", pa.int64()),  # of those, there less often than in the child
+    ]
+)
+"""What a comparison of rows has found out about each pair."""
+LIES = pa.schema([("table", pa.int32()), ("fragment", pa.int32()), ("leaf", pa.string())])
+"""Claims that a scan has found to be wrong."""
 EVIDENCE = pa.schema([("table", pa.int32()), ("evidence", pa.binary())])
 """What metadata proves about each table, as `scan.evidence.pack` writes it."""
+EVIDENCE_TABLES = ("evidence-tables", "evidence-files")
+"""Stored evidence: of the tables of the listing, and of the files of folders that are not one table."""
+
+Lie = tuple[int, int, LeafPath]
 
 
 def write_graph(store: StageStore, stage: str, graph: SchemaGraph) -> None:
@@ -51,15 +77,65 @@ def read_graph(store: StageStore, stage: str, *, case_sensitive: bool) -> Schema
 
 def write_pairs(store: StageStore, stage: str, pairs: Mapping[Pair, bool]) -> None:
     """Store pairs with their marks: see STORED_PAIRS.bag_excluded."""
-    columns: dict[str, list[Any]] = {name: [getattr(pair, name) for pair in pairs] for name in STORED_PAIRS.names[:3]}
-    store.write_table(stage, "pairs", pa.table({**columns, "bag_excluded": list(pairs.values())}, schema=STORED_PAIRS))
+    _write_marked(store, stage, "pairs", STORED_PAIRS, pairs)
 
 
 def read_pairs(store: StageStore, stage: str) -> dict[Pair, bool]:
     """Stored pairs with their marks, sorted."""
-    rows = store.read_table(stage, "pairs", STORED_PAIRS).to_pylist()
-    return dict(
-        sorted(
-            (Pair(**{name: row[name] for name in row if name != "bag_excluded"}), row["bag_excluded"]) for row in rows
-        )
-    )
+    return _read_marked(store, stage, "pairs", STORED_PAIRS)
+
+
+def write_identical(store: StageStore, stage: str, pairs: Mapping[Pair, bool]) -> None:
+    """Store pairs that files prove, and whether they are equal: see IDENTICAL."""
+    _write_marked(store, stage, "identical", IDENTICAL, pairs)
+
+
+def read_identical(store: StageStore, stage: str) -> dict[Pair, bool]:
+    """Stored pairs that files prove, sorted."""
+    return _read_marked(store, stage, "identical", IDENTICAL)
+
+
+def write_verdicts(store: StageStore, stage: str, verdicts: Mapping[Pair, Verdict]) -> None:
+    """Store what rows say of pairs."""
+    rows = [{**asdict(pair), **asdict(verdict)} for pair, verdict in sorted(verdicts.items())]
+    store.write_table(stage, "verdicts", pa.Table.from_pylist(rows, schema=VERDICTS))
+
+
+def read_verdicts(store: StageStore, stage: str) -> dict[Pair, Verdict]:
+    """What rows say of pairs, as far as a stage has asked."""
+    rows = store.read_table(stage, "verdicts", VERDICTS).to_pylist()
+    counts = VERDICTS.names[3:]
+    return {_pair(row): Verdict(**{name: row[name] for name in counts}) for row in rows}
+
+
+def write_lies(store: StageStore, stage: str, lies: Iterable[Lie]) -> None:
+    """Store claims that turned out to be wrong."""
+    rows = [{"table": table, "fragment": fragment, "leaf": leaf_key(leaf)} for table, fragment, leaf in sorted(lies)]
+    store.write_table(stage, "lies", pa.Table.from_pylist(rows, schema=LIES))
+
+
+def read_lies(store: StageStore, stage: str) -> set[Lie]:
+    """Claims that turned out to be wrong: table, position of the fragment, leaf."""
+    rows = store.read_table(stage, "lies", LIES).to_pylist()
+    return {(row["table"], row["fragment"], leaf_path(row["leaf"])) for row in rows}
+
+
+def read_evidence(store: StageStore, stage: str, tables: Container[int]) -> dict[int, bytes]:
+    """The packed evidence of some tables."""
+    parts = [store.read_table(stage, name, EVIDENCE) for name in EVIDENCE_TABLES]
+    return {row["table"]: row["evidence"] for part in parts for row in part.to_pylist() if row["table"] in tables}
+
+
+def _pair(row: Mapping[str, Any]) -> Pair:
+    return Pair(child=row["child"], parent=row["parent"], column_set=row["column_set"])
+
+
+def _write_marked(store: StageStore, stage: str, name: str, schema: pa.Schema, pairs: Mapping[Pair, bool]) -> None:
+    """Pairs, and one mark of each in the last column of a schema."""
+    columns: dict[str, list[Any]] = {key: [getattr(pair, key) for pair in pairs] for key in schema.names[:-1]}
+    store.write_table(stage, name, pa.table({**columns, schema.names[-1]: list(pairs.values())}, schema=schema))
+
+
+def _read_marked(store: StageStore, stage: str, name: str, schema: pa.Schema) -> dict[Pair, bool]:
+    rows = store.read_table(stage, name, schema).to_pylist()
+    return dict(sorted((_pair(row), bool(row[schema.names[-1]])) for row in rows))

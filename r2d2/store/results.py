@@ -7,8 +7,9 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -54,6 +55,7 @@ REPORT_FILE = "report.html"
 TABLE_FILES: dict[str, str] = {name: f"{name}.parquet" for name in RESULT_SCHEMAS}
 
 _LOCK_FILE = ".lock"
+_EVIDENCE = ".evidence"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -95,6 +97,7 @@ class ResultFolder:
         try:
             with _usage_errors(self._out):
                 self._remove_unfinished()
+                self._remove_old_evidence()
                 self._probe()
             self._check_targets()
         except BaseException:
@@ -135,10 +138,38 @@ class ResultFolder:
                 for name, content in contents.items():
                     _write_durably(self.path / _new(name), content)
                 self._swap(list(contents))
+                self._remove_old_evidence()
         except BaseException:
             with contextlib.suppress(OSError):
                 self._remove_unfinished()
             raise
+
+    def keep_evidence(self, run_id: str, copy_tables: Callable[[str], None]) -> None:
+        """Keep the stored tables of an audit beside its results, for `explain`: readable by their owner alone.
+
+        Args:
+            run_id: The audit, whose results are committed next.
+            copy_tables: Writes the tables into the folder that it is given.
+
+        Raises:
+            UsageError: If the folder is full or cannot be written to any more.
+        """
+        folder = self.path / _EVIDENCE / run_id
+        with _usage_errors(self._out):
+            folder.parent.mkdir(mode=0o700, exist_ok=True)
+            folder.mkdir(mode=0o700)
+            copy_tables(str(folder))
+
+    def _remove_old_evidence(self) -> None:
+        """Remove the evidence of all audits but the one whose results are here."""
+        try:
+            kept = json.loads((self.path / SUMMARY_FILE).read_bytes()).get("run_id")
+        except (OSError, ValueError, AttributeError):
+            kept = None
+        with contextlib.suppress(OSError):
+            for folder in (self.path / _EVIDENCE).iterdir():
+                if folder.name != kept:
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def _swap(self, names: list[str]) -> None:
         for name in reversed(names):
@@ -218,6 +249,19 @@ def read_results(out: str) -> tuple[dict[str, pa.Table], dict[str, Any]]:
     if _read_mark(folder) != mark:
         raise UsageError(f"the results in {out!r} were replaced while they were read; read them again")
     return tables, summary
+
+
+def evidence_folder(out: str, summary: Mapping[str, Any]) -> str:
+    """Where the stored tables of the finished audit lie.
+
+    Raises:
+        UsageError: If they are not there any more.
+    """
+    run_id = str(summary.get("run_id", ""))
+    folder = Path(out) / _EVIDENCE / run_id
+    if not run_id or os.path.basename(run_id) != run_id or not folder.is_dir():
+        raise UsageError(f"the evidence of the audit in {out!r} is not there any more; run the audit again")
+    return str(folder)
 
 
 def _new(name: str) -> str:

@@ -24,17 +24,19 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 _DONE = "_done.json"
+TEXT_SUFFIX = "-text"
+"""How the names of folders end that hold converted text files."""
 
 
 class StageStore:
     """Reads and writes the stage tables of one audit.
 
     Args:
-        spark: Session of the audit.
+        spark: Session of the audit; None where stored tables are only read.
         uri: Work folder, which the workers can read and write.
     """
 
-    def __init__(self, spark: SparkSession, uri: str) -> None:
+    def __init__(self, spark: SparkSession | None, uri: str) -> None:
         self.uri = uri.rstrip("/")
         self._spark = spark
         self._fs, self._path = _filesystem(self.uri)
@@ -55,6 +57,8 @@ class StageStore:
 
     def read_frame(self, stage: str, name: str, schema: pa.Schema) -> DataFrame:
         """A stored table as a DataFrame of the engine."""
+        if self._spark is None:
+            raise ValueError("stored tables that are kept with results are read without an engine")
         return self._spark.read.schema(spark_ddl(schema)).parquet(self.folder(stage, name)).select(*schema.names)
 
     def write_table(self, stage: str, name: str, table: pa.Table) -> None:
@@ -79,6 +83,15 @@ class StageStore:
         self._fs.makedirs(f"{self._path}/{stage}", exist_ok=True)  # a lake without tables leaves nothing else
         with self._fs.open(f"{self._path}/{stage}/{_DONE}", "wb") as sink:
             sink.write(json.dumps(dict(counts), sort_keys=True).encode())
+
+    def copy_tables(self, folder: str) -> None:
+        """Copy the stored tables of all stages, and nothing else of the work folder, into a local folder."""
+        for path in self._fs.find(self._path):
+            relative = str(path)[len(self._path) :].lstrip("/")
+            if not any(part.endswith(TEXT_SUFFIX) for part in relative.split("/")[:-1]):
+                target = os.path.join(folder, relative)
+                os.makedirs(os.path.dirname(target), exist_ok=True)
+                self._fs.get_file(path, target)
 
     def remove(self) -> None:
         """Delete the whole work folder, and the folder above it if nothing else is in it."""

@@ -1,22 +1,27 @@
-"""Stage *verify*: the only place that asserts a containment, from the fingerprints of every row of both tables."""
+"""Stage *verify*: the only place that asserts a containment.
+
+It does so from the fingerprints of every row of both tables, or because the child's files are all the parent's.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from r2d2.model import Edge, SchemaClass, leaf_key, leaf_path
-from r2d2.scan.job import Comparison, Verdict, compare_tables
+from r2d2.scan.compare import Verdict
+from r2d2.scan.job import Comparison, compare_tables
 from r2d2.scan.plan import Pair, TableScan, column_order, column_sets
-from r2d2.scan.stored import read_graph, read_pairs
+from r2d2.scan.stored import VERIFY, read_graph, read_identical, read_pairs, write_verdicts
 
 if TYPE_CHECKING:
+    from r2d2.lake.inventory import Inventory
     from r2d2.lake.run import StageRun
     from r2d2.store.stages import StageStore
 
-VERIFY = "verify"
 EDGES = pa.schema(
     [
         ("child", pa.int32()),
@@ -32,8 +37,14 @@ EDGES = pa.schema(
 )
 
 
-def run_verify(run: StageRun, graph_stage: str, pairs_stage: str) -> dict[str, int]:
-    """Store the containments among the pairs of an earlier stage; tables that fail on the way are stored too.
+def run_verify(run: StageRun, graph_stage: str, identity_stage: str, pairs_stage: str) -> dict[str, int]:
+    """Store the containments among the pairs of earlier stages; tables that fail on the way are stored too.
+
+    Args:
+        run: The audit.
+        graph_stage: Whose schema classes the pairs belong to.
+        identity_stage: Whose pairs are proved by their files.
+        pairs_stage: Whose pairs are decided here, by their rows.
 
     Returns:
         The edges, and bytes that were read.
@@ -48,11 +59,13 @@ def run_verify(run: StageRun, graph_stage: str, pairs_stage: str) -> dict[str, i
     comparison = compare_tables(spark, scans, pairs, run.kernels, run.engine_frames(spark))
     run.fail(VERIFY, comparison.faults)
     class_of = {table: schema_class for schema_class in graph.classes for table in schema_class.tables}
+    write_verdicts(run.store, VERIFY, comparison.verdicts)
     edges = [
         edge_of(pair, verdict, comparison, class_of[pair.child], class_of[pair.parent])
         for pair, verdict in sorted(comparison.verdicts.items())
         if verdict.missing == 0
     ]
+    edges += identical_edges(read_identical(run.store, identity_stage), run.inventory, class_of)
     rows = [{**dataclasses.asdict(edge), "columns": [leaf_key(path) for path in edge.columns]} for edge in edges]
     run.store.write_table(VERIFY, "edges", pa.Table.from_pylist(rows, schema=EDGES))
     counts = {"edges": len(edges), "bytes_read": comparison.bytes_read}
@@ -65,6 +78,27 @@ def read_edges(store: StageStore) -> list[Edge]:
     rows = store.read_table(VERIFY, "edges", EDGES).to_pylist()
     edges = [Edge(**{**row, "columns": tuple(leaf_path(key) for key in row["columns"])}) for row in rows]
     return sorted(edges, key=lambda edge: (edge.child, edge.parent))
+
+
+def identical_edges(
+    identical: Mapping[Pair, bool], inventory: Inventory, class_of: Mapping[int, SchemaClass]
+) -> list[Edge]:
+    """The edges of pairs that files prove, whether or not they are equal."""
+    active = [pair for pair in identical if inventory.is_active(pair.child) and inventory.is_active(pair.parent)]
+    return [
+        Edge(
+            child=pair.child,
+            parent=pair.parent,
+            relation="equal" if identical[pair] else "contained",
+            bag=True,
+            set=True,
+            child_rows=inventory.harvests[pair.child].rows or 0,
+            parent_rows=inventory.harvests[pair.parent].rows or 0,
+            columns=column_order(sorted(class_of[pair.child].names)),
+            proof="file-identity",
+        )
+        for pair in active
+    ]
 
 
 def edge_of(pair: Pair, verdict: Verdict, comparison: Comparison, child: SchemaClass, parent: SchemaClass) -> Edge:

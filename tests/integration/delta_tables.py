@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable, write_deltalake
 
 from r2d2.lake.delta import harvest_delta
+from r2d2.lake.delta_files import data_file_uri
 from r2d2.model import Claim, Format, FoundTable, Harvest, LeafPath
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -210,6 +212,16 @@ def parquet_rows(uri: str) -> list[dict[str, Any]]:
         return list(pq.ParquetFile(file).read().to_pylist())
 
 
+def spark_rows(spark: Any, path: str | Path) -> dict[str, list[dict[str, Any]]]:
+    """Live rows of a Delta table as Spark reads them, by the uri of their data file."""
+    read = spark.read.format("delta").load(str(path))
+    names = [f"`{name}`" for name in read.columns]
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for row in read.selectExpr(*names, "_metadata.file_path AS _uri").toArrow().to_pylist(maps_as_pydicts="lossy"):
+        rows.setdefault(data_file_uri(str(path), row.pop("_uri")), []).append(row)
+    return rows
+
+
 def assert_claims_hold(found: Harvest, rows_of: Callable[[str], Iterable[Row]]) -> None:
     """Fail unless every claim and row count of a harvest is true of the rows of its files.
 
@@ -221,20 +233,53 @@ def assert_claims_hold(found: Harvest, rows_of: Callable[[str], Iterable[Row]]) 
     for i, fragment in enumerate(found.fragments):
         assert fragment.rows is None or fragment.rows == len(rows[i]), fragment
     for claim in found.claims:
+        values = [_leaf(row, claim.leaf) for row in rows[claim.fragment]]
         if claim.source == "delta-log":
-            _assert_claim([_leaf(row, claim.leaf) for row in rows[claim.fragment]], claim)
+            _assert_claim(values, claim)
+            if claim.writer:
+                _assert_bounds_are_of_rows([value for value in values if value is not None and value == value], claim)
+        elif rows_have_partitions(rows[claim.fragment], claim):
+            _assert_partition(values, claim)
+
+
+def rows_have_partitions(rows: list[Row], claim: Claim) -> bool:
+    """Whether rows come from an engine, which adds the partition columns that the files lack."""
+    return all(claim.leaf[0] in row for row in rows)
+
+
+def _assert_partition(values: list[Any], claim: Claim) -> None:
+    assert len({repr(value) for value in values}) <= 1, claim
+    assert claim.nulls is None or claim.nulls == sum(value is None for value in values), claim
+    assert claim.low == claim.high, claim
+    _assert_claim(values, claim)
 
 
 def _assert_claim(values: list[Any], claim: Claim) -> None:
     assert claim.nulls is None or claim.nulls == sum(value is None for value in values), claim
     for value in values:
-        if value is not None:
+        if value is not None and value == value:  # bounds say nothing of NaN
             assert claim.low is None or _comparable(claim.low, value) <= _micros(value), (claim, value)
             assert claim.high is None or _micros(value) <= _comparable(claim.high, value), (claim, value)
 
 
+def _assert_bounds_are_of_rows(values: list[Any], claim: Claim) -> None:
+    """The first and last values stand at the bounds of a writer that computes them from rows: texts a prefix of them,
+    timestamps within the millisecond that is kept."""
+    for bound, extreme in ((claim.low, min), (claim.high, max)):
+        if bound is None:
+            continue
+        value, at = extreme(map(_micros, values)), _comparable(bound, values[0])
+        if isinstance(value, str):
+            cut = len(value) > 31 or len(value.encode()) > 63
+            assert at[:31] == value[:31] if extreme is min and cut else cut or at == value, claim
+        else:
+            assert abs(at - value) <= (999 if claim.type.startswith("timestamp") else 0), (claim, value)
+
+
 def _comparable(bound: bytes, value: Any) -> Any:
-    return bound.decode() if isinstance(value, str) else int(bound)
+    if isinstance(value, str):
+        return bound.decode()
+    return float(bound) if isinstance(value, float) else Decimal(bound.decode())
 
 
 def _micros(value: Any) -> Any:

@@ -13,10 +13,9 @@ import pytest
 from deltalake import DeltaTable
 
 from r2d2.errors import TableUnsupported
-from r2d2.lake.delta_files import data_file_uri
 from r2d2.model import Harvest
 from tests.integration import delta_tables
-from tests.integration.delta_tables import assert_claims_hold, harvest, parquet_rows
+from tests.integration.delta_tables import assert_claims_hold, harvest, parquet_rows, spark_rows
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
 
@@ -44,17 +43,6 @@ def delta_spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     session = builder.getOrCreate()
     yield session
     session.stop()
-
-
-def spark_rows(spark: Any, path: Path) -> dict[str, list[dict[str, Any]]]:
-    """Live rows as Spark reads them, by the uri of the data file."""
-    read = spark.read.format("delta").load(str(path))
-    names = [f"`{name}`" for name in read.columns]
-    rows: dict[str, list[dict[str, Any]]] = {}
-    for row in read.selectExpr(*names, "_metadata.file_path AS _uri").toArrow().to_pylist(maps_as_pydicts="lossy"):
-        uri = row.pop("_uri")
-        rows.setdefault(data_file_uri(str(path), uri), []).append(row)
-    return rows
 
 
 def assert_agrees_with_spark(spark: Any, path: Path, found: Harvest) -> None:

@@ -1,11 +1,10 @@
-"""Footers against the rows of the same files, as several writers made them, and tables of several files."""
+"""Types and damage of Parquet files, and tables of several files."""
 
 from __future__ import annotations
 
 import base64
 import datetime
 import itertools
-import math
 import os
 import tempfile
 from decimal import Decimal
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import fastparquet
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,7 +24,8 @@ from r2d2.errors import TableChanged, TableFailed, TableUnsupported
 from r2d2.lake.discovery import discover, listing_token
 from r2d2.lake.parquet import _common_type, harvest_parquet
 from r2d2.model import Claim, FoundTable, Harvest
-from r2d2.scan.footer import Footer, _comparable, _orders_bytes, footer_claims, read_footer
+from r2d2.scan.footer import Footer, read_footer
+from r2d2.scan.footer_claims import footer_claims
 
 UTC = datetime.UTC
 EPOCH = datetime.datetime.fromtimestamp(0, UTC).replace(tzinfo=None)
@@ -46,199 +45,7 @@ def bounds(claims: list[Claim] | tuple[Claim, ...]) -> dict[tuple[int, str], tup
     return {(c.fragment, ".".join(c.leaf)): (c.nulls, c.low, c.high) for c in claims}
 
 
-# --- claims against rows ----------------------------------------------------------------------------------------------
-
-
-TYPES = [
-    *(pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64()),
-    *(pa.float32(), pa.float64(), pa.bool_(), pa.string(), pa.binary(), pa.date32()),
-    *(pa.timestamp("ms"), pa.timestamp("us", "UTC"), pa.timestamp("ns"), pa.timestamp("us", "Asia/Tokyo")),
-    *(pa.decimal128(5, 2), pa.decimal128(18, 3), pa.decimal128(38, 10)),
-]
-
-
-def values_of(dtype: pa.DataType) -> st.SearchStrategy[Any]:
-    t = pa.types
-    if t.is_integer(dtype):
-        bits, signed = dtype.bit_width, t.is_signed_integer(dtype)
-        return st.integers(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else st.integers(0, 2**bits - 1)
-    if t.is_floating(dtype):
-        return st.floats(width=32) if t.is_float32(dtype) else st.floats()
-    if t.is_boolean(dtype):
-        return st.booleans()
-    if t.is_string(dtype):
-        return st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=90)
-    if t.is_binary(dtype):
-        return st.binary(max_size=90)
-    if t.is_decimal(dtype):
-        most = 10**dtype.precision - 1
-        return st.integers(-most, most).map(lambda n: Decimal(f"{n}e-{dtype.scale}"))
-    if t.is_date(dtype):
-        return st.dates()
-    return st.integers(-(2**62), 2**62) if dtype.unit == "ns" else st.integers(-(10**13), 10**13)
-
-
-@st.composite
-def tables(draw: st.DrawFn) -> pa.Table:
-    rows = draw(st.integers(0, 7))
-    columns = {}
-    for i, dtype in enumerate(draw(st.lists(st.sampled_from(TYPES), min_size=1, max_size=4))):
-        cells = draw(st.lists(st.none() | values_of(dtype), min_size=rows, max_size=rows))
-        columns[f"c{i}"] = exact_array(cells, dtype)
-    return pa.table(columns)
-
-
-def exact_array(cells: list[Any], dtype: pa.DataType) -> pa.Array:
-    if pa.types.is_timestamp(dtype):
-        return pa.array(cells, pa.int64()).cast(dtype)
-    return pa.array(cells, dtype)
-
-
-def write_pyarrow(table: pa.Table, path: str) -> None:
-    pq.write_table(table, path, row_group_size=2, store_decimal_as_integer=len(table) % 2 == 0)
-
-
-def write_int96(table: pa.Table, path: str) -> None:
-    pq.write_table(table, path, row_group_size=3, use_deprecated_int96_timestamps=True)
-
-
-def write_duckdb(table: pa.Table, path: str) -> None:
-    duckdb.from_arrow(table).write_parquet(path)
-
-
-def write_polars(table: pa.Table, path: str) -> None:
-    pl.from_arrow(table).write_parquet(path, row_group_size=2)  # type: ignore[union-attr]
-
-
-def write_fastparquet(table: pa.Table, path: str) -> None:
-    known = [c.name for c in table.schema if not pa.types.is_date(c.type)]  # it refuses Python's dates
-    data = table.select(known).append_column("row", pa.array(range(len(table)), pa.int64()))
-    fastparquet.write(path, data.to_pandas(), row_group_offsets=2)
-
-
-def comparable(cell: Any, dtype: pa.DataType) -> Any:
-    return cell.encode() if isinstance(cell, str) else cell
-
-
-def read_cells(path: str, name: str) -> tuple[list[Any], pa.DataType]:
-    """What pyarrow reads from a column; dates and timestamps as stored numbers with their unit's microseconds."""
-    column = pq.ParquetFile(path).read(columns=[name]).column(0)
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    dtype = column.type
-    if pa.types.is_date(dtype):
-        return [None if n is None else n * 86_400_000_000 for n in column.cast(pa.int32()).to_pylist()], dtype
-    if pa.types.is_timestamp(dtype):
-        scale = {"ms": Decimal(1000), "us": Decimal(1), "ns": Decimal("0.001")}[dtype.unit]
-        return [None if n is None else n * scale for n in column.cast(pa.int64()).to_pylist()], dtype
-    return [comparable(cell, dtype) for cell in column.to_pylist()], dtype
-
-
-def decoded(bound: bytes, cell: Any) -> Any:
-    if isinstance(cell, bytes):
-        return bound
-    return float(bound) if isinstance(cell, float) else Decimal(bound.decode())
-
-
-@settings(max_examples=60, deadline=None)
-@given(table=tables())
-@pytest.mark.parametrize("writer", [write_pyarrow, write_int96, write_duckdb, write_polars, write_fastparquet])
-def test_no_value_lies_outside_its_claim_and_null_counts_are_exact(writer, table):
-    with tempfile.TemporaryDirectory() as folder:
-        path = f"{folder}/t.parquet"
-        writer(table, path)
-        footer = read_footer(path)
-        claims = footer_claims(footer, 3)
-        assert footer.rows == len(table)
-        assert [claim.leaf for claim in claims] == [(name,) for name in footer.schema.names]
-        for claim in claims:
-            cells, dtype = read_cells(path, claim.leaf[0])
-            assert claim.fragment == 3
-            assert claim.nulls in (None, sum(cell is None for cell in cells))
-            held = [cell for cell in cells if cell is not None and cell == cell]
-            for cell in held:
-                assert claim.low is None or decoded(claim.low, cell) <= cell, claim
-                assert claim.high is None or decoded(claim.high, cell) >= cell, claim
-            if writer is write_pyarrow and held and not pa.types.is_floating(dtype):
-                assert claim.nulls is not None
-                assert claim.low is not None or pa.types.is_boolean(dtype)
-                if pa.types.is_integer(dtype) or pa.types.is_decimal(dtype):
-                    assert (decoded(claim.low, 0), decoded(claim.high, 0)) == (min(held), max(held))
-
-
-def test_nanoseconds_are_rounded_outwards(tmp_path):
-    column = pa.array([-1500, 1, 2500], pa.timestamp("ns"))
-    assert bounds(footer_claims(footer_of(tmp_path, {"t": column}), 0)) == {(0, "t"): (0, b"-2", b"3")}
-
-
-def test_decimals_and_years_beyond_pythons_are_exact(tmp_path):
-    columns = {
-        "d": pa.array([Decimal("0.0000001"), Decimal("1234567890123456789012345678901.1234567")], pa.decimal128(38, 7)),
-        "t": pa.array([-(2**62), 2**62], pa.timestamp("us")),
-    }
-    assert bounds(footer_claims(footer_of(tmp_path, columns), 0)) == {
-        (0, "d"): (0, b"0.0000001", b"1234567890123456789012345678901.1234567"),
-        (0, "t"): (0, str(-(2**62)).encode(), str(2**62).encode()),
-    }
-
-
-def test_one_row_group_without_bounds_leaves_the_file_without(tmp_path):
-    huge = "z" * 5000  # pyarrow keeps no bounds of values of this size
-    columns = {"s": [huge, "a"], "n": [None, 5], "f": [math.nan, 1.0]}
-    footer = footer_of(tmp_path, columns, row_group_size=1)
-    assert bounds(footer_claims(footer, 0)) == {
-        (0, "s"): (0, None, None),
-        (0, "n"): (1, b"5", b"5"),
-        (0, "f"): (0, None, None),
-    }
-
-
-def test_files_without_statistics_claim_nothing_but_rows(tmp_path):
-    schema = pa.schema([pa.field("a", pa.int64()), pa.field("required", pa.int64(), nullable=False)])
-    footer = footer_of(tmp_path, pa.table({"a": [1], "required": [1]}, schema=schema), write_statistics=False)
-    assert bounds(footer_claims(footer, 0)) == {(0, "a"): (None, None, None), (0, "required"): (0, None, None)}
-
-
-def test_a_struct_leaf_counts_the_rows_whose_struct_is_null_and_lists_claim_nothing(tmp_path):
-    columns = {
-        "m": pa.array([[("k", 9)]] * 3, pa.map_("string", "int8")),
-        "s": [{"l": [[7]], "a": 1}, None, {"l": [], "a": None}],
-    }
-    assert bounds(footer_claims(footer_of(tmp_path, columns), 0)) == {(0, "s.a"): (2, b"1", b"1")}
-
-
-@pytest.mark.parametrize(
-    ("writer", "orders"),
-    [
-        ("", False),
-        ("fastparquet-python version 2026.9.0 (build 0)", False),
-        ("parquet-mr version 1.7.9 (build x)", False),
-        ("parquet-mr version 1.9.0", False),
-        ("parquet-mr version 1.10.0 (build x)", True),
-        ("parquet-mr", False),
-        ("parquet-cpp version 1.2.0", False),
-        ("parquet-cpp version 1.3.0", True),
-        ("parquet-cpp-arrow version 0.9.0", True),
-        ("DuckDB version v2.0.0", True),
-        ("Polars", True),
-    ],
-)
-def test_bounds_in_byte_order_are_believed_of_writers_that_know_it(writer, orders):
-    assert _orders_bytes(writer) is orders
-
-
-def test_a_nan_is_no_bound():
-    assert _comparable(math.nan) is None  # only parquet-mr writes such bounds
-    assert _comparable(-0.0) == 0.0
-
-
-def test_fastparquets_signed_bounds_are_left_out(tmp_path):
-    path = str(tmp_path / "f.parquet")
-    data = pa.table({"u": pa.array([1, 2**63 + 5], pa.uint64()), "s": ["a", "\u00e9"], "i": [-1, 5]})
-    fastparquet.write(path, data.to_pandas())
-    found = bounds(footer_claims(read_footer(path), 0))
-    assert found[0, "i"] == (0, b"-1", b"5")
-    assert found[0, "u"][1:] == found[0, "s"][1:] == (None, None)
+# --- calendars -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mark", ["org.apache.spark.legacyDateTime", "org.apache.spark.legacyINT96"])
@@ -625,6 +432,7 @@ def test_two_columns_of_one_name_are_unsupported(tmp_path):
         ("t/new\nline.parquet", {"c": [1]}, "characters"),
         ("t/back\\slash.parquet", {"c": [1]}, "characters"),
         ("t/p=%C3%A9/1.parquet", {"c": [1]}, "escapes outside ASCII"),
+        ("t/P=1/1.parquet", {"c": [1], "p": [1]}, "spell partition column 'P' otherwise"),
         ("t/1.parquet", {"c": [1], "C": [1]}, "only by case"),
         ("t/1.parquet", {"s": [{"a": 1, "A": 2}]}, "only by case"),
     ],

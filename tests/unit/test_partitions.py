@@ -14,7 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r2d2.errors import TableFailed, TableUnsupported
-from r2d2.lake.partitions import infer_partition_types, partition_scalar, partition_values
+from r2d2.lake.partitions import (
+    infer_partition_types,
+    kept_partitions,
+    partition_bound,
+    partition_scalar,
+    partition_values,
+)
+from r2d2.model import Claim
 
 
 def typed(*folder_values: str) -> tuple[pa.DataType, list[Any]]:
@@ -130,3 +137,72 @@ def test_a_value_of_another_type_is_refused_without_being_shown():
     with pytest.raises(TableFailed, match="a partition value is no int32") as caught:
         partition_scalar("secret", INT)
     assert "secret" not in str(caught.value)
+
+
+# --- partition columns that are in the files too ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "bound"),
+    [
+        (None, None),
+        ("x", b"x"),
+        (7, b"7"),
+        (Decimal("1E+2"), b"100"),
+        (Decimal("0E-10"), b"0.0000000000"),
+        (1.5, b"1.5"),
+        (math.inf, None),
+        (math.nan, None),
+        (datetime.date(1969, 12, 31), b"-86400000000"),
+        (datetime.date(9999, 12, 31), b"253402214400000000"),
+    ],
+)
+def test_a_partition_value_is_a_bound(value: Any, bound: bytes | None) -> None:
+    assert partition_bound(value) == bound
+
+
+def claim_of(fragment: int, name: str, column: list[int | None]) -> Claim:
+    """What a footer says of a column of integers."""
+    held = [value for value in column if value is not None]
+    low, high = (str(min(held)).encode(), str(max(held)).encode()) if held else (None, None)
+    return Claim(
+        fragment=fragment, leaf=(name,), source="footer", writer="", type="int64",
+        nulls=len(column) - len(held), low=low, high=high,
+    )  # fmt: skip
+
+
+FILES = st.lists(
+    st.sampled_from([None, 1, 2]).flatmap(
+        lambda value: st.tuples(
+            st.just(value),
+            st.lists(st.one_of(st.just(value), st.just(value), st.sampled_from([None, 1, 2])), max_size=3),
+        )
+    ),
+    min_size=1,
+    max_size=3,
+)
+
+
+@given(files=FILES, name=st.sampled_from(["p", "P"]), forgets=st.booleans())
+def test_a_partition_column_may_be_in_the_files_if_all_rows_hold_its_value(
+    files: list[tuple[int | None, list[int | None]]], name: str, forgets: bool
+) -> None:
+    values = [{"q": "x", "p": None if value is None else str(value)} for value, _ in files]
+    types = infer_partition_types(values)
+    claims = [[claim_of(i, name, column)] for i, (_, column) in enumerate(files)]
+    if forgets:
+        claims[-1] = []
+    agrees = all(row == value for value, column in files for row in column) and not forgets
+    columns = pa.schema([("c", pa.string()), (name, pa.int64())])
+    rows = [len(column) for _, column in files]
+    if agrees and types["p"] != pa.null():
+        assert kept_partitions(types, values, columns, claims, rows) == {"q": pa.string()}
+    else:
+        with pytest.raises(TableFailed, match="'p' is in the files too"):
+            kept_partitions(types, values, columns, claims, rows)
+
+
+def test_partition_columns_that_differ_by_case_are_refused() -> None:
+    values: list[dict[str, str | None]] = [{"p": "1", "P": "1"}]
+    with pytest.raises(TableFailed, match="only by case"):
+        kept_partitions(infer_partition_types(values), values, pa.schema([]), [[]], [1])

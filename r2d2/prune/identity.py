@@ -1,0 +1,113 @@
+"""File identity: the only proof that metadata can give. A table all of whose files are another's is contained in it.
+
+Shallow clones and tables that adopted files share them. Two fragments are the same rows where file, partition values
+and deleted rows are the same and the compared leaves are found in the file in the same way.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from r2d2.model import Fragment, Harvest, LeafPath, SchemaClass, SchemaGraph, leaves
+from r2d2.scan.plan import Pair, column_order, matching_paths
+
+FileKey = tuple[str, int, str, tuple[tuple[str, str | None], ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """What the files of a pair prove.
+
+    Attributes:
+        pair: The child is contained in the parent, as a bag.
+        equal: They are the same rows.
+    """
+
+    pair: Pair
+    equal: bool
+
+
+def identities(graph: SchemaGraph, harvests: Mapping[int, Harvest]) -> Iterator[Identity]:
+    """The pairs of a schema graph that files prove.
+
+    Args:
+        graph: Which pairs may be containments.
+        harvests: Metadata of its tables.
+    """
+    class_of = {table: c for c in graph.classes for table in c.tables}
+    edges = set(graph.edges)
+    for child, parent in sorted(sharing_tables({table: harvests[table] for table in class_of})):
+        of_child, of_parent = class_of[child], class_of[parent]
+        if (of_child.id, of_parent.id) in edges and same_leaves(of_child, of_parent, harvests[child], harvests[parent]):
+            equal = proved(harvests[child], harvests[parent])
+            if equal is not None:
+                same = equal and len(of_child.names) == len(of_parent.names)
+                yield Identity(pair=Pair(child=child, parent=parent, column_set=of_child.id), equal=same)
+
+
+def sharing_tables(harvests: Mapping[int, Harvest]) -> set[tuple[int, int]]:
+    """Ordered pairs of tables the first of which has a file of the other as its first."""
+    readers: dict[str, list[int]] = defaultdict(list)
+    for table, harvest in harvests.items():
+        for uri in {fragment.stamp.uri for fragment in harvest.fragments}:
+            readers[uri].append(table)
+    return {
+        (table, other)
+        for table, harvest in harvests.items()
+        if harvest.fragments
+        for other in readers[harvest.fragments[0].stamp.uri]
+        if other != table
+    }
+
+
+def same_leaves(child: SchemaClass, parent: SchemaClass, of_child: Harvest, of_parent: Harvest) -> bool:
+    """Whether the child's leaves mean the same values of a file that both tables read."""
+    own = column_order(sorted(child.names))
+    other = matching_paths(own, sorted(parent.names), exact=child.exact or parent.exact)
+    types = [dict(leaves(harvest.schema)) for harvest in (of_child, of_parent)]
+    return all(
+        types[0][mine] == types[1][its] and _found_by(of_child, mine) == _found_by(of_parent, its)
+        for mine, its in zip(own, other, strict=True)
+    )
+
+
+def _found_by(harvest: Harvest, path: LeafPath) -> str | LeafPath:
+    return harvest.stored_as.get(path, path)
+
+
+def proved(child: Harvest, parent: Harvest) -> bool | None:
+    """Whether the child's files are all the parent's (True) or some of them (False); None where nothing is proved.
+
+    What is deleted from a file in the parent must be deleted from it in the child. Where row counts are not known, or
+    would not fit the answer, nothing is proved and the rows decide.
+    """
+    if child.rows is None or parent.rows is None:
+        return None
+    mine, its = _by_file(child.fragments), _by_file(parent.fragments)
+    if not all(_covered(own, its.get(key, [])) for key, own in mine.items()):
+        return None
+    equal = _named(child.fragments) == _named(parent.fragments)
+    return equal if equal == (child.rows == parent.rows) else None
+
+
+def _covered(own: Sequence[str], there: Sequence[str]) -> bool:
+    """Whether a file is read by the parent as often, and with no more rows deleted, as by the child."""
+    return not Counter(own) - Counter(there) or (len(own) == len(there) == 1 and there[0] == "")
+
+
+def _by_file(fragments: Sequence[Fragment]) -> dict[FileKey, list[str]]:
+    found: dict[FileKey, list[str]] = defaultdict(list)
+    for fragment in fragments:
+        found[_key(fragment)].append(fragment.deletes)
+    return found
+
+
+def _named(fragments: Sequence[Fragment]) -> Counter[tuple[FileKey, str]]:
+    return Counter((_key(fragment), fragment.deletes) for fragment in fragments)
+
+
+def _key(fragment: Fragment) -> FileKey:
+    stamp = fragment.stamp
+    return stamp.uri, stamp.size, stamp.token, tuple(sorted(fragment.partition.items()))
