@@ -152,7 +152,8 @@ class _Finding:
             verdict = read_verdicts(self._store, stage).get(pair)
             if verdict is not None and verdict.missing:
                 return name, [_missing(verdict, is_sample=stage == MINHASH)], {}
-        if pair in read_pairs(self._store, MINMAX) or pair in read_identical(self._store, MINMAX):
+        kept = [read_pairs(self._store, MINMAX), read_pairs(self._store, MINMAX, name="sharing")]
+        if any(pair in pairs for pairs in (*kept, read_identical(self._store, MINMAX))):
             return "verify", [], {}
         return "min-max", *self._by_metadata(pair, of_child, of_parent)
 

@@ -133,13 +133,31 @@ def engine_errors() -> Iterator[None]:
     from pyspark.errors import PySparkException
 
     try:
-        yield
+        with pyspark_errors():
+            yield
     except PySparkException as exc:
         own = re.search(r"\bEngineError: ([^\n]+)", str(exc))
         words = (
             f"a job of the audit failed ({type(exc).__name__}); set {ENGINE_LOG} to a file path to see the engine's log"
         )
         raise EngineError(own.group(1) if own else words) from None
+
+
+@contextmanager
+def pyspark_errors() -> Iterator[None]:
+    """Turn what classic Spark raises as it came from Java, a vanished file say, into pyspark's own kind of error.
+
+    Raises:
+        PySparkException: Instead of py4j's error, whose text is dropped.
+    """
+    from pyspark.errors import PySparkException
+
+    try:
+        yield
+    except Exception as exc:
+        if not type(exc).__module__.startswith("py4j."):
+            raise
+        raise PySparkException(f"a job failed in Java ({type(exc).__name__})") from None
 
 
 def cpu_count() -> int:

@@ -16,9 +16,9 @@ from r2d2.lake.inventory import HARVEST, SOURCES, claims_of
 from r2d2.model import Harvest, LeafPath, spark_ddl
 from r2d2.prune.blocks import BLOCK_PAIRS, DONE, SURVIVORS, Block, answer, blocks_of, from_json, items_of, to_json
 from r2d2.prune.evidence import packed_evidence
-from r2d2.prune.identity import identities
 from r2d2.prune.schema_graph import build_schema_graph
 from r2d2.prune.trust import Suspect, suspect
+from r2d2.scan.identity import identities, sharing_pairs
 from r2d2.scan.plan import Pair
 from r2d2.scan.stored import (
     EVIDENCE,
@@ -75,8 +75,11 @@ def run_minmax(run: StageRun, lies_stage: str) -> dict[str, int]:
         rows = _answers(run, blocks) if blocks else SURVIVORS.empty_table()
     proved = {found.pair: found.equal for found in identities(graph, dict(run.inventory.active()))}
     pairs = {_pair(row): row["bag_excluded"] for row in rows.to_pylist() if row["child"] != DONE}
+    open_pairs = {pair: mark for pair, mark in pairs.items() if pair not in proved}
+    sharing = set(sharing_pairs(open_pairs, graph, dict(run.inventory.active())))
     write_identical(run.store, MINMAX, proved)
-    write_pairs(run.store, MINMAX, {pair: mark for pair, mark in pairs.items() if pair not in proved})
+    write_pairs(run.store, MINMAX, {pair: open_pairs[pair] for pair in sorted(sharing)}, name="sharing")
+    write_pairs(run.store, MINMAX, {pair: mark for pair, mark in open_pairs.items() if pair not in sharing})
     counts = {"pairs": len(pairs.keys() | proved.keys()), "suspects": len(suspects)}
     run.store.commit(MINMAX, counts)
     return counts

@@ -18,7 +18,7 @@ from r2d2.scan.duck import KernelLimits
 from r2d2.scan.fingerprints import EVERYTHING, FINGERPRINTS, LIE, REPORT, ScanItem, scan_items
 from r2d2.scan.plan import Buckets, Pair, TableScan, assign_buckets, balanced, items_of, pair_rows
 from r2d2.scan.rowhash import RowHasher
-from r2d2.session import engine_errors
+from r2d2.session import engine_errors, pyspark_errors
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -86,7 +86,8 @@ def compare_tables(
     questions = pair_rows(pairs, buckets, {scan.table: scan.threshold for scan in scans})
     with engine_errors():
         try:
-            rows = _run(spark, [*files, *frames.values()], questions)
+            with pyspark_errors():
+                rows = _run(spark, [*files, *frames.values()], questions)
         except PySparkException:
             if not frames:
                 raise
@@ -129,7 +130,8 @@ def _unreadable_frames(frames: Mapping[int, DataFrame]) -> dict[int, TableFault]
     faults: dict[int, TableFault] = {}
     for table, frame in frames.items():
         try:
-            frame.groupBy("table").count().toArrow()
+            with pyspark_errors():
+                frame.groupBy("table").count().toArrow()
         except PySparkException as exc:
             faults[table] = _engine_fault(exc)
     return faults

@@ -75,14 +75,14 @@ def read_graph(store: StageStore, stage: str, *, case_sensitive: bool) -> Schema
     return SchemaGraph(classes=tuple(classes), edges=tuple(sorted((row["child"], row["parent"]) for row in edges)))
 
 
-def write_pairs(store: StageStore, stage: str, pairs: Mapping[Pair, bool]) -> None:
+def write_pairs(store: StageStore, stage: str, pairs: Mapping[Pair, bool], *, name: str = "pairs") -> None:
     """Store pairs with their marks: see STORED_PAIRS.bag_excluded."""
-    _write_marked(store, stage, "pairs", STORED_PAIRS, pairs)
+    _write_marked(store, stage, name, STORED_PAIRS, pairs)
 
 
-def read_pairs(store: StageStore, stage: str) -> dict[Pair, bool]:
+def read_pairs(store: StageStore, stage: str, *, name: str = "pairs") -> dict[Pair, bool]:
     """Stored pairs with their marks, sorted."""
-    return _read_marked(store, stage, "pairs", STORED_PAIRS)
+    return _read_marked(store, stage, name, STORED_PAIRS)
 
 
 def write_identical(store: StageStore, stage: str, pairs: Mapping[Pair, bool]) -> None:

@@ -13,9 +13,10 @@ import pyarrow as pa
 
 from r2d2.model import Edge, SchemaClass, leaf_key, leaf_path
 from r2d2.scan.compare import Verdict
-from r2d2.scan.job import Comparison, compare_tables
+from r2d2.scan.job import compare_tables
 from r2d2.scan.plan import Pair, TableScan, column_order, column_sets
 from r2d2.scan.stored import VERIFY, read_graph, read_identical, read_pairs, write_verdicts
+from r2d2.verify.remainders import compare_remainders
 
 if TYPE_CHECKING:
     from r2d2.lake.inventory import Inventory
@@ -56,19 +57,23 @@ def run_verify(run: StageRun, graph_stage: str, identity_stage: str, pairs_stage
         for table, sets in sorted(column_sets(pairs, graph).items())
     ]
     spark = run.engine.spark
-    comparison = compare_tables(spark, scans, pairs, run.kernels, run.engine_frames(spark))
-    run.fail(VERIFY, comparison.faults)
+    by_rows = compare_tables(spark, scans, pairs, run.kernels, run.engine_frames(spark))
+    run.fail(VERIFY, by_rows.faults)
+    sharing = [pair for pair in read_pairs(run.store, identity_stage, name="sharing") if is_active(run.inventory, pair)]
+    by_rest = compare_remainders(run, graph, sharing)
+    run.fail(VERIFY, by_rest.faults)
     class_of = {table: schema_class for schema_class in graph.classes for table in schema_class.tables}
-    write_verdicts(run.store, VERIFY, comparison.verdicts)
+    write_verdicts(run.store, VERIFY, {**by_rows.verdicts, **by_rest.verdicts})
     edges = [
-        edge_of(pair, verdict, comparison, class_of[pair.child], class_of[pair.parent])
+        edge_of(pair, verdict, comparison.rows_of, class_of[pair.child], class_of[pair.parent])
+        for comparison in (by_rows, by_rest)
         for pair, verdict in sorted(comparison.verdicts.items())
         if verdict.missing == 0
     ]
     edges += identical_edges(read_identical(run.store, identity_stage), run.inventory, class_of)
     rows = [{**dataclasses.asdict(edge), "columns": [leaf_key(path) for path in edge.columns]} for edge in edges]
     run.store.write_table(VERIFY, "edges", pa.Table.from_pylist(rows, schema=EDGES))
-    counts = {"edges": len(edges), "bytes_read": comparison.bytes_read}
+    counts = {"edges": len(edges), "bytes_read": by_rows.bytes_read + by_rest.bytes_read}
     run.store.commit(VERIFY, counts)
     return counts
 
@@ -84,7 +89,7 @@ def identical_edges(
     identical: Mapping[Pair, bool], inventory: Inventory, class_of: Mapping[int, SchemaClass]
 ) -> list[Edge]:
     """The edges of pairs that files prove, whether or not they are equal."""
-    active = [pair for pair in identical if inventory.is_active(pair.child) and inventory.is_active(pair.parent)]
+    active = [pair for pair in identical if is_active(inventory, pair)]
     return [
         Edge(
             child=pair.child,
@@ -101,9 +106,14 @@ def identical_edges(
     ]
 
 
-def edge_of(pair: Pair, verdict: Verdict, comparison: Comparison, child: SchemaClass, parent: SchemaClass) -> Edge:
+def is_active(inventory: Inventory, pair: Pair) -> bool:
+    """Whether both tables of a pair still take part."""
+    return inventory.is_active(pair.child) and inventory.is_active(pair.parent)
+
+
+def edge_of(pair: Pair, verdict: Verdict, rows_of: Mapping[int, int], child: SchemaClass, parent: SchemaClass) -> Edge:
     """The edge of a pair none of whose child rows is missing; the classes are those of its tables."""
-    child_rows, parent_rows = comparison.rows_of[pair.child], comparison.rows_of[pair.parent]
+    child_rows, parent_rows = rows_of[pair.child], rows_of[pair.parent]
     bag = verdict.excess == 0
     equal = bag and len(child.names) == len(parent.names) and child_rows == parent_rows
     return Edge(

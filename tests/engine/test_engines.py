@@ -18,7 +18,7 @@ import pytest
 
 from r2d2.config import AuditConfig
 from r2d2.errors import EngineError
-from r2d2.session import Engine, open_engine
+from r2d2.session import Engine, engine_errors, open_engine
 
 pytestmark = pytest.mark.core
 
@@ -131,3 +131,12 @@ def test_a_scratch_session_shares_the_engine_but_no_views(engine: Engine) -> Non
         assert scratch.sql("SELECT * FROM only_here").count() == 3
         assert not engine.spark.catalog.tableExists("only_here")
     assert engine.spark.range(3).count() == 3
+
+
+def test_a_vanished_file_is_an_error_of_the_engine(engine: Engine, tmp_path: Path) -> None:
+    pq.write_table(ROWS, tmp_path / "rows.parquet")
+    frame = engine.spark.read.parquet(str(tmp_path))
+    assert frame.columns == ROWS.column_names
+    (tmp_path / "rows.parquet").unlink()
+    with pytest.raises(EngineError, match="a job of the audit failed"), engine_errors():
+        frame.toArrow()

@@ -662,7 +662,7 @@ def _literal(value: float | str | None) -> str:
     return f"double('{value}')" if isinstance(value, float) else f"{value}BD"
 
 
-DRAWN = tuple(drawn_case(seed) for seed in range(4))
+DRAWN = tuple(drawn_case(seed) for seed in range(3))
 READ = (*CASES, *DRAWN)
 
 

@@ -15,6 +15,7 @@ from deltalake import DeltaTable, write_deltalake
 from r2d2.lake.delta import harvest_delta
 from r2d2.lake.delta_files import data_file_uri
 from r2d2.model import Claim, Format, FoundTable, Harvest, LeafPath
+from r2d2.prune.evidence import prefix_end, prefix_start
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 Row = Mapping[str, Any]
@@ -263,17 +264,21 @@ def _assert_claim(values: list[Any], claim: Claim) -> None:
 
 
 def _assert_bounds_are_of_rows(values: list[Any], claim: Claim) -> None:
-    """The first and last values stand at the bounds of a writer that computes them from rows: texts a prefix of them,
-    timestamps within the millisecond that is kept."""
+    """The first and last values stand at the bounds of a writer that computes them from rows.
+
+    Texts are cut there, timestamps lose what is below the millisecond.
+    """
+    near = 999 if claim.type.startswith("timestamp") else 0
     for bound, extreme in ((claim.low, min), (claim.high, max)):
         if bound is None:
             continue
-        value, at = extreme(map(_micros, values)), _comparable(bound, values[0])
-        if isinstance(value, str):
-            cut = len(value) > 31 or len(value.encode()) > 63
-            assert at[:31] == value[:31] if extreme is min and cut else cut or at == value, claim
+        value = extreme(map(_micros, values))
+        if not isinstance(value, str):
+            assert abs(_comparable(bound, value) - value) <= near, (claim, value)
+        elif extreme is min:
+            assert (end := prefix_end(bound)) is None or value.encode() < end, (claim, value)
         else:
-            assert abs(at - value) <= (999 if claim.type.startswith("timestamp") else 0), (claim, value)
+            assert (start := prefix_start(bound)) is None or start <= value.encode(), (claim, value)
 
 
 def _comparable(bound: bytes, value: Any) -> Any:

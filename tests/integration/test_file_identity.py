@@ -65,3 +65,37 @@ def test_a_lake_of_clones_alone_is_not_read(engine: Engine, tmp_path: Path) -> N
     found = run_audit(lake, tmp_path / "out", spark=engine.spark, reader="files")
     assert set(proofs(found).values()) == {("equal", "file-identity")}
     assert [stage["bytes"] for stage in found.summary["stages"] if stage["name"] in ("MinHash", "verify")] == [0, 0]
+
+
+def with_file(source: Path, target: Path, numbers: list[int]) -> None:
+    """A clone of a table that has got one more file since."""
+    clone(source, target)
+    deltalake.write_deltalake(str(target), pa.table({"x": pa.array(numbers, pa.int64())}), mode="append")
+
+
+@pytest.mark.core
+def test_what_clones_have_in_common_cancels(engine: Engine, tmp_path: Path) -> None:
+    lake = tmp_path / "lake"
+    deltalake.write_deltalake(str(lake / "source"), pa.table({"x": range(50_000)}))
+    for name, numbers in {
+        "base": [-1, -2, -2, -3],
+        "copy": [-3, -2, -2, -1],  # equal to base, in another order
+        "fewer": [-1, -2],  # contained as a bag
+        "repeats": [-1, -1],  # contained as a set
+        "again": [7, 8],  # rows of the shared file once more: contained as a set, in the source too
+        "other": [-9],
+    }.items():
+        with_file(lake / "source", lake / name, numbers)
+    found = run_audit(lake, tmp_path / "out", spark=engine.spark, reader="files")
+    held = {(row["child"], row["parent"]): (row["relation"], row["bag"], row["proof"]) for row in found.edges}
+    clones = ("base", "copy", "fewer", "repeats", "again", "other")
+    expected = {("source", name): ("contained", True, "file-identity") for name in clones}
+    for wider in ("base", "copy"):
+        expected[("fewer", wider)] = ("contained", True, "scan")
+        expected[("repeats", wider)] = ("contained", False, "scan")
+    expected |= {pair: ("equal", True, "scan") for pair in (("base", "copy"), ("copy", "base"))}
+    expected |= {("again", name): ("contained", False, "scan") for name in (*clones, "source") if name != "again"}
+    expected[("repeats", "fewer")] = ("contained", False, "scan")
+    assert held == expected
+    stages = {stage["name"]: stage["bytes"] for stage in found.summary["stages"]}
+    assert stages["MinHash"] == 0

@@ -591,7 +591,7 @@ def test_imported_bounds_that_skip_a_row_group_are_not_used(tmp_path: Path) -> N
 def test_decimals_of_a_log_are_rounded_and_not_used(tmp_path: Path) -> None:
     values = pa.array([Decimal("99999999999999999.99"), Decimal("-99999999999999999.99")], pa.decimal128(19, 2))
     write_deltalake(tmp_path / "t", pa.table({"m": values}))
-    assert "e16" in (tmp_path / "t" / "_delta_log" / f"{0:020}.json").read_text()
+    assert "99999999999999999.99" not in (tmp_path / "t" / "_delta_log" / f"{0:020}.json").read_text()
     assert bounds_of(tmp_path / "t", "m") == (0, None, None)
 
 

@@ -20,7 +20,8 @@ from r2d2.lake.harvest import CLAIM, FRAGMENT, HARVESTS
 from r2d2.lake.inventory import FAILURES, FOUND
 from r2d2.scan.compare import PAIRS, VERDICTS
 from r2d2.scan.fingerprints import FINGERPRINTS
-from r2d2.scan.stored import CLASS_EDGES, CLASSES, STORED_PAIRS
+from r2d2.scan.stored import CLASS_EDGES, CLASSES, EVIDENCE, IDENTICAL, LIES, STORED_PAIRS
+from r2d2.scan.stored import VERDICTS as STORED_VERDICTS
 from r2d2.session import delta_package
 from r2d2.store.results import RESULT_SCHEMAS
 from r2d2.verify.stage import EDGES
@@ -253,7 +254,12 @@ STORED: dict[str, pa.Schema | pa.StructType] = {
     "schema_graph/classes": CLASSES,
     "schema_graph/edges": CLASS_EDGES,
     "harvest/found": FOUND,
+    "minmax/evidence-tables": EVIDENCE,
+    "minmax/identical": IDENTICAL,
+    "minmax/sharing": STORED_PAIRS,
     "minmax/pairs": STORED_PAIRS,
+    "minhash/verdicts": STORED_VERDICTS,
+    "minhash/lies": LIES,
     "minhash/pairs": STORED_PAIRS,
     "minhash/failures": FAILURES,
     "verify/edges": EDGES,
@@ -267,7 +273,7 @@ STORED: dict[str, pa.Schema | pa.StructType] = {
 
 def test_columns_of_stored_tables_are_documented_in_their_order() -> None:
     rows = re.findall(
-        r"^\| `([\w/]+)` \|[^|]+\| `([^`]+)` \|$", section("docs/architecture.md", "Stored tables"), re.MULTILINE
+        r"^\| `([\w/-]+)` \|[^|]+\| `([^`]+)` \|$", section("docs/architecture.md", "Stored tables"), re.MULTILINE
     )
     assert {name: columns.split(", ") for name, columns in rows} == {
         name: [field.name for field in schema] for name, schema in STORED.items()

@@ -442,6 +442,12 @@ def test_deletes_make_rows_unknown_and_silence_what_is_said_about_all_rows(lake:
     assert made.table_bytes == before + (lake.folder("t") / "data/d.parquet").stat().st_size
     assert sum(fingerprints_of(made).values()) == 2
     assert harvest(lake.folder("t")).fragments[0].deletes == made.fragments[0].deletes
+    edit_metadata(lake.folder("t"), snapshots=signed_by_java(lake.folder("t")))
+    claims = harvest(lake.folder("t")).claims
+    assert {(claim.leaf, claim.writer, claim.nulls, claim.nans) for claim in claims} == {
+        (("id",), "", 0, None),
+        (("name",), "", None, None),
+    }
 
 
 def test_deletes_of_other_files_and_partitions_do_not_touch_a_file(lake: Lake) -> None:
@@ -699,6 +705,27 @@ def test_bounds_have_the_length_of_the_type_they_were_written_for(
 ) -> None:
     decoded = decode_bound(data, dtype)
     assert encode_bound(format(decoded, "f") if isinstance(decoded, Decimal) else decoded) == expected
+
+
+def test_only_the_same_leaves_of_the_same_schema_are_stored_alike(lake: Lake) -> None:
+    table = lake.create("t", EVERY_TYPE)
+    before = harvest(lake.folder("t"))
+    with table.update_schema() as update:
+        update.rename_column("l", "long")
+        update.add_column(("ls", "z"), StringType())
+        update.delete_column("t")
+    with table.update_schema() as update:
+        update.add_column("t", StringType())
+    after = harvest(lake.folder("t"))
+    assert set(before.stored_as) == {path for path, _ in leaves(EVERY_TYPE)}
+    assert before.stored_as["l",] == after.stored_as["long",]
+    assert before.stored_as["s", "a"] == after.stored_as["s", "a"]
+    assert len(set(before.stored_as.values())) == len(before.stored_as)
+    assert {path for path in before.stored_as if before.stored_as[path] != after.stored_as.get(path)} == {
+        ("l",),
+        ("ls",),
+        ("t",),
+    }
 
 
 def test_all_leaves_have_ids(lake: Lake) -> None:

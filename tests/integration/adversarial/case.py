@@ -41,7 +41,7 @@ class Case:
         there, back: How the child is contained in the parent, and the parent in the child.
         metadata: `keep`: metadata alone must not refute the child in the parent; `refute`: it must; `any`: it may.
         not_read: For `child`, `parent`, a pattern of the reason why it is unsupported.
-        legacy_calendar: The tables that only Apache Spark reads; elsewhere they are unsupported.
+        spark_only: The same for tables that Apache Spark reads all the same.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Case:
     back: Holds = NONE
     metadata: Metadata = KEEP
     not_read: Mapping[str, str] = field(default_factory=dict)
-    legacy_calendar: tuple[str, ...] = ()
+    spark_only: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):

@@ -175,7 +175,7 @@ CALENDARS = [
         child=arrow(days(dt.date(1000, 1, 1))),
         parent=spark(days(dt.date(1000, 1, 1)), conf=LEGACY),
         back=BAG,
-        legacy_calendar=("parent",),
+        spark_only={"parent": "legacy calendar"},
     ),
     Case(
         name="legacy_calendar_of_other_days",
@@ -184,7 +184,7 @@ CALENDARS = [
         parent=spark(days(dt.date(1000, 1, 1)), conf=LEGACY),
         there=NONE,
         metadata=ANY,
-        legacy_calendar=("parent",),
+        spark_only={"parent": "legacy calendar"},
     ),
     Case(
         name="legacy_calendar_of_int96",
@@ -192,7 +192,7 @@ CALENDARS = [
         child=spark(instants(utc(1000, 1, 1)), conf={**LEGACY, "spark.sql.parquet.outputTimestampType": "INT96"}),
         parent=arrow(instants(utc(1000, 1, 1))),
         back=BAG,
-        legacy_calendar=("child",),
+        spark_only={"child": "legacy calendar"},
     ),
     Case(
         name="days_of_a_converted_log",

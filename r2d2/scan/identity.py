@@ -7,8 +7,8 @@ and deleted rows are the same and the compared leaves are found in the file in t
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from r2d2.model import Fragment, Harvest, LeafPath, SchemaClass, SchemaGraph, leaves
 from r2d2.scan.plan import Pair, column_order, matching_paths
@@ -111,3 +111,60 @@ def _named(fragments: Sequence[Fragment]) -> Counter[tuple[FileKey, str]]:
 def _key(fragment: Fragment) -> FileKey:
     stamp = fragment.stamp
     return stamp.uri, stamp.size, stamp.token, tuple(sorted(fragment.partition.items()))
+
+
+def sharing_pairs(pairs: Iterable[Pair], graph: SchemaGraph, harvests: Mapping[int, Harvest]) -> list[Pair]:
+    """The pairs whose shared files need not be read to compare them, where that saves more than it costs.
+
+    Identical parts of two bags cancel, so only what is left of both is compared. What is left differs from pair to
+    pair and is read for each: a table's pairs are taken as long as that is less than to read it whole once.
+    """
+    class_of = {table: c for c in graph.classes for table in c.tables}
+    shared = _tables_that_share(harvests)
+    left = {table: harvest.table_bytes for table, harvest in harvests.items()}
+    taken = []
+    for pair in sorted(pair for pair in pairs if {pair.child, pair.parent} <= shared):
+        of_child, of_parent = harvests[pair.child], harvests[pair.parent]
+        if not _can_be_cut(of_child, of_parent) or not same_leaves(
+            class_of[pair.child], class_of[pair.parent], of_child, of_parent
+        ):
+            continue
+        sizes = [_bytes(rest) for rest in remainders(of_child, of_parent)]
+        if 2 * sizes[0] <= _bytes(of_child) and sizes[0] <= left[pair.child] and sizes[1] <= left[pair.parent]:
+            left[pair.child] -= sizes[0]
+            left[pair.parent] -= sizes[1]
+            taken.append(pair)
+    return taken
+
+
+def remainders(child: Harvest, parent: Harvest) -> tuple[Harvest, Harvest]:
+    """Both tables without the fragments that they share; a fragment that one has more often stays there."""
+    common = _named(child.fragments) & _named(parent.fragments)
+    return _without(child, common), _without(parent, common)
+
+
+def _without(harvest: Harvest, common: Counter[tuple[FileKey, str]]) -> Harvest:
+    room, kept = Counter(common), []
+    for fragment in harvest.fragments:
+        name = (_key(fragment), fragment.deletes)
+        if room[name] > 0:
+            room[name] -= 1
+        else:
+            kept.append(fragment)
+    return replace(harvest, fragments=tuple(kept))
+
+
+def _tables_that_share(harvests: Mapping[int, Harvest]) -> set[int]:
+    readers: dict[str, set[int]] = defaultdict(set)
+    for table, harvest in harvests.items():
+        for fragment in harvest.fragments:
+            readers[fragment.stamp.uri].add(table)
+    return {table for tables in readers.values() if len(tables) > 1 for table in tables}
+
+
+def _can_be_cut(child: Harvest, parent: Harvest) -> bool:
+    return all(harvest.reader == "files" and harvest.rows is not None for harvest in (child, parent))
+
+
+def _bytes(harvest: Harvest) -> int:
+    return sum(fragment.stamp.size for fragment in harvest.fragments)

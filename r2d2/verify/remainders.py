@@ -1,0 +1,93 @@
+"""Pairs that share files: what they have in common cancels, and only the rest of both tables is compared.
+
+As bags, a child is contained in its parent exactly if what is left of it is contained in what is left of the parent.
+Rows that are not there may still be among the shared ones, so for these the rest of the child is compared with the
+whole parent as sets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from r2d2.errors import TableFault
+from r2d2.model import Harvest, SchemaGraph
+from r2d2.scan.compare import Verdict
+from r2d2.scan.identity import remainders
+from r2d2.scan.job import Comparison, compare_tables
+from r2d2.scan.plan import Pair, TableScan, column_sets
+
+if TYPE_CHECKING:
+    from r2d2.lake.run import StageRun
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """What of a table is compared, as a table of its own under a number that no other has."""
+
+    number: int
+    table: int
+    harvest: Harvest
+
+
+@dataclass(kw_only=True)
+class Parts:
+    """The parts of all pairs, each numbered once."""
+
+    first: int
+    parts: list[Part] = field(default_factory=list)
+
+    def add(self, table: int, harvest: Harvest) -> int:
+        """The number of a new part."""
+        number = self.first + len(self.parts)
+        self.parts.append(Part(number=number, table=table, harvest=harvest))
+        return number
+
+
+def compare_remainders(run: StageRun, graph: SchemaGraph, pairs: Sequence[Pair]) -> Comparison:
+    """Verdicts of pairs that share files; `distinct` counts rows of what is left of the child."""
+    harvests = run.inventory.harvests
+    rests = {pair: remainders(harvests[pair.child], harvests[pair.parent]) for pair in pairs}
+    first = _compare_parts(run, graph, rests)
+    open_pairs = {
+        pair: (rests[pair][0], harvests[pair.parent]) for pair, verdict in first.verdicts.items() if verdict.missing > 0
+    }
+    second = _compare_parts(run, graph, open_pairs)
+    verdicts = {**first.verdicts, **{pair: _not_a_bag(verdict) for pair, verdict in second.verdicts.items()}}
+    faults = {**second.faults, **first.faults}
+    return Comparison(
+        verdicts={p: v for p, v in verdicts.items() if p.child not in faults and p.parent not in faults},
+        rows_of={table: harvests[table].rows or 0 for pair in pairs for table in (pair.child, pair.parent)},
+        faults=faults,
+        bytes_read=first.bytes_read + second.bytes_read,
+    )
+
+
+def _not_a_bag(verdict: Verdict) -> Verdict:
+    return Verdict(distinct=verdict.distinct, missing=verdict.missing, excess=max(1, verdict.excess))
+
+
+def _compare_parts(run: StageRun, graph: SchemaGraph, asked: Mapping[Pair, tuple[Harvest, Harvest]]) -> Comparison:
+    """Compare two parts for each pair; the outcome is told of the pairs and tables they stand for."""
+    parts = Parts(first=len(run.inventory.found))
+    stand_in = {
+        Pair(child=parts.add(p.child, mine), parent=parts.add(p.parent, its), column_set=p.column_set): p
+        for p, (mine, its) in asked.items()
+    }
+    sets = column_sets(list(asked), graph)
+    set_of = {number: p.column_set for pair, p in stand_in.items() for number in (pair.child, pair.parent)}
+    scans = [
+        TableScan(
+            table=part.number,
+            harvest=part.harvest,
+            column_sets=tuple(own for own in sets[part.table] if own.id == set_of[part.number]),
+        )
+        for part in parts.parts
+    ]
+    spark = run.engine.spark
+    found = compare_tables(spark, scans, list(stand_in), run.kernels, run.engine_frames(spark))
+    table_of = {part.number: part.table for part in parts.parts}
+    faults: dict[int, TableFault] = {table_of[number]: fault for number, fault in found.faults.items()}
+    verdicts = {stand_in[pair]: verdict for pair, verdict in found.verdicts.items()}
+    return Comparison(verdicts=verdicts, faults=faults, bytes_read=found.bytes_read)
