@@ -196,6 +196,7 @@ def kernels_of(config: AuditConfig, engine: Engine) -> Kernels:
 def run_stages(run: StageRun, clock: StageClock, found: Sequence[FoundTable], prices: PriceBook, lake: str) -> Outcome:
     """All stages, from harvest to the plan; they meet in stored tables."""
     harvested = clock.run("harvest", lambda: run_harvest(run, found), len(found))
+    run.check_engine_reader()
     graph = clock.run("schema graph", lambda: run_schema_graph(run))
     candidates = clock.run("min-max", lambda: run_minmax(run, MINHASH))
     surviving = clock.run("MinHash", lambda: run_minhash(run, GRAPH, MINMAX), candidates["pairs"])

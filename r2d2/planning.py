@@ -35,10 +35,11 @@ class Planner:
         Args:
             edges: Verified containments.
             rows_of: Rows by table, where known.
-            changed: Tables with a newer version than the one that was audited.
+            changed: Tables with a newer version than the one that was audited. They stay, and no recipe reads them: a
+                vacuum may take the audited version at any time.
         """
         inventory, config = self.run.inventory, self.run.config
-        recipes = build_recipes(edges, inventory)
+        recipes = [recipe for recipe in build_recipes(edges, inventory) if changed.isdisjoint(recipe.parents)]
         confirmed: set[Recipe] = set()
         bytes_read = 0
         lasting = lasting_reasons(inventory, rows_of, changed, propose_empty=config.propose_empty)

@@ -209,7 +209,7 @@ def _fragments(
                 deletes=index.text_of(entry, deletes) if deletes else "",
             )
         )
-        writer = computed_by(entry, metadata.writer(entry.snapshot))
+        writer = computed_by(entry, metadata.writers.get(entry.snapshot, ""))
         claims.extend(manifest_claims(position, entry, leaves, writer, has_deletes=bool(deletes)))
     return tuple(fragments), tuple(claims)
 

@@ -9,6 +9,7 @@ import re
 import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from r2d2.errors import TableFailed, TableFault, TableUnsupported
@@ -70,11 +71,14 @@ class TableMetadata:
         """Id of the current snapshot; empty for a table without one."""
         return "" if self.snapshot is None else str(self.snapshot["snapshot-id"])
 
-    def writer(self, snapshot_id: int | None) -> str:
-        """The library that committed a snapshot, as its summary says; empty where that is not known."""
-        found = next((s for s in self.snapshots if s.get("snapshot-id") == snapshot_id), {})
-        summary = found.get("summary")
-        return str(summary.get("iceberg-version", "")) if isinstance(summary, dict) else ""
+    @cached_property
+    def writers(self) -> Mapping[object, str]:
+        """By snapshot id, the library that committed it, where its summary says."""
+        return {
+            snapshot["snapshot-id"]: str(snapshot["summary"].get("iceberg-version", ""))
+            for snapshot in self.snapshots
+            if isinstance(snapshot.get("summary"), dict) and isinstance(snapshot.get("snapshot-id"), int)
+        }
 
 
 def location_uri(table_uri: str, location: object) -> str:

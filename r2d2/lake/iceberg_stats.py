@@ -1,8 +1,8 @@
 """What manifests claim about the columns of a data file, each only where it can be trusted.
 
 Bounds are always outer bounds. `Claim.writer` is set only where Iceberg's own library computed them from the rows that
-it wrote, and all of these are live. Metrics of other writers may have been imported from footers, by importers that skip
-row groups without statistics: bounds of strings then are not even outer ones, and a NULL count may be too low.
+it wrote, and all of these are live. Metrics of other writers may have been imported from footers, by importers that
+skip row groups without statistics: bounds of strings then are not even outer ones, and a NULL count may be too low.
 """
 
 from __future__ import annotations

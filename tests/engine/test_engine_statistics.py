@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -72,3 +75,38 @@ def test_int96_with_nanoseconds_is_unsupported_to_both_readers(engine: Engine, r
     assert results.status("fine.parquet") == "unsupported"
     pairs = {(edge["child"], edge["parent"], edge["relation"]) for edge in results.edges}
     assert pairs == {("twin.parquet", "whole.parquet", "equal"), ("whole.parquet", "twin.parquet", "equal")}
+
+
+PLAIN_SAIL = """
+import sys
+from pysail.spark import SparkConnectServer
+server = SparkConnectServer("127.0.0.1", 0)
+server.start(background=True)
+print(server.listening_address[1], flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def plain_sail() -> Iterator[str]:
+    """A Sail server with its default settings, in a process of its own."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SAIL_")}
+    with subprocess.Popen(
+        [sys.executable, "-c", PLAIN_SAIL], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+    ) as server:
+        assert server.stdout is not None
+        yield f"sc://127.0.0.1:{int(server.stdout.readline())}"
+        server.terminate()
+
+
+@pytest.mark.parametrize(("reader", "status"), [("engine", 1), ("files", 0)])
+def test_an_engine_that_takes_statistics_for_values_reads_no_table(
+    plain_sail: str, reader: str, status: int, tmp_path: Path
+) -> None:
+    lake = tmp_path / "lake"
+    lake.mkdir()
+    pq.write_table(pa.table({"c": [1.0, NAN, 1.0]}), lake / "a.parquet")
+    command = [sys.executable, "-m", "r2d2.cli", "audit", str(lake), "--out", str(tmp_path / "out")]
+    ended = subprocess.run([*command, "--engine", plain_sail, "--reader", reader], capture_output=True, check=False)
+    assert ended.returncode == status, ended.stderr
+    assert (b"takes statistics for values" in ended.stderr) is bool(status)

@@ -133,10 +133,16 @@ def test_a_scratch_session_shares_the_engine_but_no_views(engine: Engine) -> Non
     assert engine.spark.range(3).count() == 3
 
 
-def test_a_vanished_file_is_an_error_of_the_engine(engine: Engine, tmp_path: Path) -> None:
+def test_a_vanished_file_is_an_error_of_the_engine_or_has_no_rows(engine: Engine, tmp_path: Path) -> None:
+    """Sail does not notice; the audit counts. Classic Spark's own error is none of pyspark's."""
     pq.write_table(ROWS, tmp_path / "rows.parquet")
-    frame = engine.spark.read.parquet(str(tmp_path))
-    assert frame.columns == ROWS.column_names
+    frame = engine.spark.read.schema("a bigint").parquet(str(tmp_path))
+    assert frame.count() == 1000
     (tmp_path / "rows.parquet").unlink()
-    with pytest.raises(EngineError, match="a job of the audit failed"), engine_errors():
-        frame.toArrow()
+    try:
+        with engine_errors():
+            rows = frame.toArrow().num_rows
+    except EngineError as exc:
+        assert "a job of the audit failed" in str(exc)  # noqa: PT017 - only some engines raise
+    else:
+        assert rows == 0
