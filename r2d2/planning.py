@@ -152,7 +152,7 @@ def _files_of_iceberg(inventory: Inventory, found: FoundTable) -> set[str]:
 
     harvest = inventory.harvests.get(found.table)
     live = {fragment.stamp.uri for fragment in harvest.fragments} if harvest is not None else set()
-    return live | files_named_in_manifests(found.uri)
+    return live | files_named_in_manifests(found.uri, of_all_versions=harvest is None)
 
 
 def _ancestors(uri: str) -> Iterator[str]:

@@ -24,7 +24,7 @@ from pyiceberg.manifest import (
 
 from r2d2.errors import TableFailed, TableFault, TableUnsupported
 from r2d2.lake.delta_files import reading, shown
-from r2d2.lake.iceberg_metadata import all_snapshots, location_uri
+from r2d2.lake.iceberg_metadata import kept_snapshots, location_uri
 from r2d2.scan.files import open_file, stamp
 
 PATH_FIELD = 2147483546
@@ -214,14 +214,19 @@ def _sequence(entry: ManifestEntry, manifest: ManifestFile) -> int:
     return number
 
 
-def files_named_in_manifests(table_uri: str) -> set[str]:
-    """Uris of all files that any readable metadata file of a table leads to: manifests, data files, delete files.
+def files_named_in_manifests(table_uri: str, *, of_all_versions: bool) -> set[str]:
+    """Uris of all files that a table's snapshots lead to: manifests, data files, delete files.
 
     Nothing is raised: what cannot be read here, no reader of the table can read either.
+
+    Args:
+        table_uri: The table's folder.
+        of_all_versions: Look into every metadata file, not only the newest: for tables that were not harvested, whose
+            newest one may not be known.
     """
     reader = ManifestReader(table_uri=table_uri)
     seen: set[str] = set()
-    for snapshot in all_snapshots(table_uri):
+    for snapshot in kept_snapshots(table_uri, of_all_versions=of_all_versions):
         manifests: list[ManifestFile] = []
         with contextlib.suppress(TableFault):
             manifests = reader.manifests(snapshot)

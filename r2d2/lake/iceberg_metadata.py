@@ -243,11 +243,13 @@ def _check_metadata_folder(table_uri: str, raw: Mapping[str, Any]) -> None:
         raise TableUnsupported("the table keeps its metadata in another folder", error="IcebergMetadata")
 
 
-def all_snapshots(table_uri: str) -> Iterator[Mapping[str, Any]]:
-    """Snapshots that any readable metadata file of a table names, each once; nothing is raised."""
+def kept_snapshots(table_uri: str, *, of_all_versions: bool) -> Iterator[Mapping[str, Any]]:
+    """Snapshots that the newest metadata file of a table names, or any readable one, each once; nothing is raised."""
     seen: set[Any] = set()
     with contextlib.suppress(TableFault):
-        for file in (file for files in _numbered(metadata_files(table_uri)).values() for file in files):
+        files = metadata_files(table_uri)
+        versions = _numbered(files).values() if of_all_versions else [[current_file(files)]]
+        for file in (file for files_of_one in versions for file in files_of_one):
             with contextlib.suppress(TableFault, TypeError, ValueError):
                 for snapshot in _snapshots(_read(file)[0]):
                     if snapshot.get("manifest-list") not in seen:

@@ -18,6 +18,7 @@ from r2d2.prune.blocks import BLOCK_PAIRS, DONE, SURVIVORS, Block, answer, block
 from r2d2.prune.evidence import packed_evidence
 from r2d2.prune.schema_graph import build_schema_graph
 from r2d2.prune.trust import Suspect, suspect
+from r2d2.scan.evidence import WHOLE
 from r2d2.scan.identity import identities, sharing_pairs
 from r2d2.scan.plan import Pair
 from r2d2.scan.stored import (
@@ -93,7 +94,8 @@ def stored_suspects(run: StageRun, lies_stage: str) -> dict[Suspect, list[int]]:
     suspects: dict[Suspect, list[int]] = {}
     for table, claims in claims_of(run.store, run.inventory, sorted(wrong)).items():
         for claim in claims:
-            if (claim.fragment, claim.leaf) in wrong[table] and table not in suspects.get(suspect(claim), ()):
+            is_wrong = not wrong[table].isdisjoint({(claim.fragment, claim.leaf), (WHOLE, claim.leaf)})
+            if is_wrong and table not in suspects.get(suspect(claim), ()):
                 suspects.setdefault(suspect(claim), []).append(table)
     return suspects
 

@@ -6,6 +6,7 @@ where the audit asks for it. Columns travel as c0, c1, … so that no name can c
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
 from itertools import chain
@@ -16,10 +17,13 @@ import pyarrow as pa
 from r2d2.errors import TableFault, TableUnsupported
 from r2d2.model import Format, Fragment, Harvest, is_case_sensitive, leaves, spark_ddl, spark_type
 from r2d2.scan.duck import KernelLimits, connect
+from r2d2.scan.evidence import WHOLE
 from r2d2.scan.files import is_expanded
-from r2d2.scan.fingerprints import ScanItem, fingerprint_batches, report, unreadable
+from r2d2.scan.fingerprints import ScanItem, fingerprint_batches, lie_report, observed_batches, report, unreadable
+from r2d2.scan.observe import exceeds, expected_of
 from r2d2.scan.rowhash import RowHasher, check_hash_version
-from r2d2.scan.source import arrow_source
+from r2d2.scan.sample import Seen
+from r2d2.scan.source import arrow_source, leaf_observer
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -141,4 +145,13 @@ def _scan(
     with connect(limits) as connection:
         connection.register("engine_rows", pa.RecordBatchReader.from_batches(schema, counted()))
         source = arrow_source(connection, "engine_rows", schema, names)
-        yield from fingerprint_batches(connection, source, item, hasher)
+        if not item.leaves:
+            yield from fingerprint_batches(connection, source, item, hasher)
+            return
+        wanted = {path for column_set in item.column_sets for path in column_set.paths}
+        expected = [one for one in expected_of(base64.b64decode(item.evidence), item.leaves) if one.path in wanted]
+        observed = Seen(observers=[found for one in expected if (found := leaf_observer(source, one)) is not None])
+        yield from observed_batches(connection, source, item, hasher, observed)
+        for observer, leaf in zip(observed.observers, observed.leaves, strict=True):
+            if exceeds(observer, leaf, observed.rows):
+                yield lie_report(item, WHOLE, observer.expected.path)

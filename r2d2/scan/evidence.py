@@ -98,6 +98,12 @@ def unpack(packed: bytes) -> pa.RecordBatch:
     return pa.ipc.read_record_batch(pa.py_buffer(packed), ROWS)
 
 
+def of_table(packed: bytes) -> bytes:
+    """The packed evidence of a table as a whole, without that of its files."""
+    rows = unpack(packed)
+    return bytes(rows.slice(0, int(np.count_nonzero(np.asarray(rows.column("file")) == WHOLE))).serialize())
+
+
 def of_file(packed: bytes, number: int) -> bytes:
     """The packed evidence of one file of a table, a row per leaf."""
     rows = unpack(packed)

@@ -101,7 +101,8 @@ class ScanItem:
         threshold: Keep fingerprints whose first lane is below it, read as unsigned; EVERYTHING keeps all.
         exact: The table has columns that differ only by case.
         schema: The table's columns, where they are found by field id.
-        leaves: All leaves of the table in the order of the files' evidence; none where there is no evidence.
+        leaves: All leaves of the table in the order of the evidence; none where there is no evidence.
+        evidence: What metadata had proved of the table as a whole, where the engine reads it; see ScanFile.evidence.
         first_bucket, buckets: A fingerprint goes to bucket `first_bucket + first % buckets`.
     """
 
@@ -113,6 +114,7 @@ class ScanItem:
     exact: bool = False
     schema: pa.Schema | None = None
     leaves: tuple[LeafPath, ...] = ()
+    evidence: str = ""
     first_bucket: int = 0
     buckets: int = 1
 
@@ -128,6 +130,7 @@ class ScanItem:
                 "exact": self.exact,
                 "schema": None if self.schema is None else _schema_to_text(self.schema),
                 "leaves": [list(path) for path in self.leaves],
+                "evidence": self.evidence,
                 "first_bucket": self.first_bucket,
                 "buckets": self.buckets,
             }
@@ -148,6 +151,7 @@ class ScanItem:
             exact=raw["exact"],
             schema=None if raw["schema"] is None else _schema_from_text(raw["schema"]),
             leaves=tuple(tuple(path) for path in raw["leaves"]),
+            evidence=raw["evidence"],
             first_bucket=raw["first_bucket"],
             buckets=raw["buckets"],
         )
@@ -267,16 +271,23 @@ def _sampled(
     paths = (path for column_set in item.column_sets for path in column_set.paths)
     wanted = {path for path in paths if path[0] not in file.partition}
     observers = [found for one in expected if one.path in wanted and (found := leaf_observer(source, one)) is not None]
-    digests, lanes = digest_sql(source, item, hasher, [observer.value for observer in observers])
     seen = Seen(observers=observers)
-    sql = sample_sql(digests, lanes, observers, None if item.threshold == EVERYTHING else item.threshold)
-    for column_set, batch in sample_batches(connection, sql, lanes, seen, _BATCH_ROWS):
-        yield _fingerprints(batch, item, buckets_of(batch.column("h1"), item.first_bucket, item.buckets), column_set)
+    yield from observed_batches(connection, source, item, hasher, seen)
     if seen.rows != live:
         raise _miscounted()
     for observer, leaf in zip(observers, seen.leaves, strict=True):
         if is_lie(observer, leaf, live):
             yield lie_report(item, file.number, observer.expected.path)
+
+
+def observed_batches(
+    connection: duckdb.DuckDBPyConnection, source: Source, item: ScanItem, hasher: RowHasher, seen: Seen
+) -> Iterator[pa.RecordBatch]:
+    """Fingerprints below the threshold in one pass over a source, in which its leaves are observed."""
+    digests, lanes = digest_sql(source, item, hasher, [observer.value for observer in seen.observers])
+    sql = sample_sql(digests, lanes, seen.observers, None if item.threshold == EVERYTHING else item.threshold)
+    for column_set, batch in sample_batches(connection, sql, lanes, seen, _BATCH_ROWS):
+        yield _fingerprints(batch, item, buckets_of(batch.column("h1"), item.first_bucket, item.buckets), column_set)
 
 
 def _miscounted() -> TableFailed:

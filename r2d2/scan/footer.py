@@ -13,6 +13,7 @@ from r2d2.errors import TableFailed, TableUnsupported
 from r2d2.model import LeafPath
 from r2d2.scan.files import open_file, stamp
 from r2d2.scan.footer_schema import footer_schema, is_legacy, refuse_spark_types, width
+from r2d2.scan.thrift import FooterFacts, footer_facts
 
 _MAGIC = b"PAR1"
 _ENCRYPTED_MAGIC = b"PARE"
@@ -33,7 +34,9 @@ class Footer:
         column_bytes: Compressed bytes of all column chunks, per top-level column.
         data: The footer with its trailer, as stored.
         legacy_calendar: The file holds dates or timestamps as Spark 2 wrote them; only Spark reads them as meant.
-        metadata: The footer as pyarrow parsed it.
+        facts: What it says of row groups and column chunks: one entry per Parquet column in each row group.
+        metadata: The footer as pyarrow parsed it. Its column chunks are not to be asked for: pyarrow ends the process
+            over statistics of the wrong size.
     """
 
     schema: pa.Schema
@@ -43,6 +46,7 @@ class Footer:
     column_bytes: tuple[int, ...]
     data: bytes
     legacy_calendar: bool
+    facts: FooterFacts
     metadata: pq.FileMetaData
 
     @property
@@ -64,6 +68,7 @@ def read_footer(uri: str) -> Footer:
     name = repr(os.path.basename(uri))
     data = _footer_bytes(uri, name)
     metadata = _parse(data, name)
+    facts = _facts(data, metadata, name)
     schema, int96 = footer_schema(metadata, name)
     keys = metadata.metadata or {}
     refuse_spark_types(keys, name)
@@ -72,9 +77,10 @@ def read_footer(uri: str) -> Footer:
         int96=int96,
         rows=metadata.num_rows,
         writer=metadata.created_by or "",
-        column_bytes=_column_bytes(metadata, schema),
+        column_bytes=_column_bytes(facts, schema),
         data=data,
         legacy_calendar=is_legacy(keys, schema, has_int96=bool(int96)),
+        facts=facts,
         metadata=metadata,
     )
 
@@ -116,8 +122,7 @@ def _footer_length(tail: bytes, size: int, name: str) -> int:
 def _parse(data: bytes, name: str) -> pq.FileMetaData:
     """The parsed footer.
 
-    A footer in plain text of a file with encrypted columns is followed by a signature. Such a file must be refused
-    here: asking pyarrow for an encrypted column chunk ends the process.
+    A footer in plain text of a file with encrypted columns is followed by a signature.
     """
     try:
         metadata = pq.read_metadata(pa.BufferReader(_MAGIC + data))
@@ -125,20 +130,30 @@ def _parse(data: bytes, name: str) -> pq.FileMetaData:
         raise TableFailed(f"{name} has a damaged Parquet footer: {type(exc).__name__}", error="NotParquet") from exc
     if metadata.serialized_size + _TRAILER_BYTES != len(data):
         raise TableUnsupported(f"{name} has a signed footer or encrypted columns", error="Encrypted")
-    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
-    if sum(group.num_rows for group in groups) != metadata.num_rows:
-        raise TableFailed(f"{name} has a footer that miscounts its rows", error="NotParquet")
-    if any(group.num_columns and group.column(0).file_path for group in groups):
-        raise TableUnsupported(f"{name} has its data in other files", error="External")
     return metadata
 
 
-def _column_bytes(metadata: pq.FileMetaData, schema: pa.Schema) -> tuple[int, ...]:
+def _facts(data: bytes, metadata: pq.FileMetaData, name: str) -> FooterFacts:
+    """What the footer says of row groups and column chunks, where it can be true."""
+    try:
+        facts = footer_facts(data)
+    except ValueError as exc:
+        raise TableFailed(f"{name} has a damaged Parquet footer: {exc}", error="NotParquet") from exc
+    chunks = [chunk for group in facts.groups for chunk in group.chunks]
+    if {len(group.chunks) for group in facts.groups} - {metadata.num_columns}:
+        raise TableFailed(f"{name} has a row group with other columns than its schema", error="NotParquet")
+    if any(chunk.external for chunk in chunks):
+        raise TableUnsupported(f"{name} has its data in other files", error="External")
+    counts = [group.rows for group in facts.groups] + [chunk.values for chunk in chunks]
+    if not all(count is not None and count >= 0 for count in counts):
+        raise TableFailed(f"{name} has a footer with counts missing or below zero", error="NotParquet")
+    if sum(group.rows or 0 for group in facts.groups) != metadata.num_rows:
+        raise TableFailed(f"{name} has a footer that miscounts its rows", error="NotParquet")
+    return facts
+
+
+def _column_bytes(facts: FooterFacts, schema: pa.Schema) -> tuple[int, ...]:
     """Compressed bytes of each top-level column."""
-    sizes = [0] * metadata.num_columns
-    for i in range(metadata.num_row_groups):
-        group = metadata.row_group(i)
-        for column in range(metadata.num_columns):
-            sizes[column] += group.column(column).total_compressed_size
-    remaining = iter(sizes)
-    return tuple(sum(next(remaining) for _ in range(width(field.type))) for field in schema)
+    columns = zip(*(group.chunks for group in facts.groups), strict=True)
+    sizes = iter([sum(max(chunk.compressed_bytes or 0, 0) for chunk in chunks) for chunks in columns])
+    return tuple(sum(next(sizes, 0) for _ in range(width(field.type))) for field in schema)

@@ -15,14 +15,12 @@ import pyarrow as pa
 from r2d2.model import Claim, LeafPath, encode_bound
 from r2d2.scan.footer import Footer
 from r2d2.scan.footer_schema import leaf_columns, width
+from r2d2.scan.footer_values import Decoder, bound_decoder, has_signed_order
 from r2d2.scan.footer_writers import counts_nulls, counts_some_nulls, has_outer_bounds, is_bound
-from r2d2.scan.thrift import ChunkFacts, chunk_facts
-
-_UNUSABLE = (pa.ArrowException, OSError, ValueError, ArithmeticError, TypeError)
+from r2d2.scan.thrift import ChunkFacts, GroupFacts
 
 _MICROS_PER_DAY = 86_400_000_000
 _ARROW_SCHEMA = b"ARROW:schema"
-_NOTHING_SAID = ChunkFacts()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,13 +30,11 @@ class _Chunk:
     Attributes:
         values: Rows, NULLs included.
         nulls: None where unknown.
-        statistics: As pyarrow gives them, None where there are none.
-        facts: What pyarrow does not give.
+        facts: The statistics of the chunk.
     """
 
     values: int
     nulls: int | None
-    statistics: Any
     facts: ChunkFacts
 
 
@@ -61,27 +57,15 @@ def footer_claims(footer: Footer, fragment: int) -> list[Claim]:
         footer: From `read_footer`.
         fragment: Position of the file in the table's fragments.
     """
-    groups = [footer.metadata.row_group(i) for i in range(footer.metadata.num_row_groups)]
-    facts = _facts(footer)
+    facts = footer.facts
     coded = _coded_columns(footer)
     claims = []
     for leaf, dtype, position in leaf_columns(footer.schema):
         if width(dtype) == 1 and not pa.types.is_list(dtype):
-            column = _column(footer, leaf, dtype, position, may_be_codes=leaf[0] in coded)
-            chunks = _chunks(column, groups, [columns[position] for columns in facts])
-            claims.append(_claim(column, chunks, fragment))
+            is_ordered = position < len(facts.ordered) and facts.ordered[position]
+            column = _column(footer, leaf, dtype, position, may_be_codes=leaf[0] in coded, is_ordered=is_ordered)
+            claims.append(_claim(column, _chunks(column, facts.groups), fragment))
     return claims
-
-
-def _facts(footer: Footer) -> Sequence[Sequence[ChunkFacts]]:
-    """Facts per row group and Parquet column; none where the footer cannot be read as pyarrow read it."""
-    metadata = footer.metadata
-    nothing = [[_NOTHING_SAID] * metadata.num_columns] * metadata.num_row_groups
-    try:
-        facts = chunk_facts(footer.data)
-    except ValueError:
-        return nothing
-    return facts if [len(columns) for columns in facts] == [len(columns) for columns in nothing] else nothing
 
 
 def _coded_columns(footer: Footer) -> frozenset[str]:
@@ -100,6 +84,8 @@ class _Column:
         position: Among the Parquet columns.
         required: It holds no NULL.
         has_bounds, has_nulls: Its writer gets bounds and counts of NULL right.
+        is_ordered: Its bounds are those that follow the order of its type, not the deprecated ones.
+        decode: Reads a bound.
     """
 
     leaf: LeafPath
@@ -109,21 +95,32 @@ class _Column:
     required: bool
     has_bounds: bool
     has_nulls: bool
+    is_ordered: bool
+    decode: Decoder
+
+    def bounds(self, facts: ChunkFacts) -> tuple[bytes | None, bytes | None]:
+        """The stored bounds of a chunk that count, if it has them."""
+        return (facts.low, facts.high) if self.is_ordered else (facts.old_low, facts.old_high)
 
 
-def _column(footer: Footer, leaf: LeafPath, dtype: pa.DataType, position: int, *, may_be_codes: bool) -> _Column:
+def _column(
+    footer: Footer, leaf: LeafPath, dtype: pa.DataType, position: int, *, may_be_codes: bool, is_ordered: bool
+) -> _Column:
     stored = footer.metadata.schema.column(position)
     is_time = pa.types.is_temporal(dtype)
     is_readable = not (pa.types.is_null(dtype) or leaf in footer.int96 or (footer.legacy_calendar and is_time))
-    is_outer = has_outer_bounds(footer.writer, dtype, stored.physical_type, may_be_codes=may_be_codes)
+    physical = stored.physical_type
+    is_outer = has_outer_bounds(footer.writer, dtype, physical, may_be_codes=may_be_codes)
     return _Column(
         leaf=leaf,
         dtype=dtype,
         writer=footer.writer,
         position=position,
         required=stored.max_definition_level == 0,
-        has_bounds=is_readable and is_outer,
+        has_bounds=is_readable and is_outer and (is_ordered or has_signed_order(dtype, physical)),
         has_nulls=counts_nulls(footer.writer, dtype, may_be_codes=may_be_codes),
+        is_ordered=is_ordered,
+        decode=bound_decoder(dtype, physical, stored.length),
     )
 
 
@@ -134,7 +131,7 @@ def _claim(column: _Column, chunks: Sequence[_Chunk] | None, fragment: int) -> C
         nulls = _sum([chunk.nulls for chunk in chunks])
         nans = _sum([_nans(chunk) for chunk in chunks]) if pa.types.is_floating(column.dtype) else None
         if column.has_bounds:
-            low, high = _bounds(chunks, column.dtype)
+            low, high = _bounds(chunks, column)
     return Claim(
         fragment=fragment,
         leaf=column.leaf,
@@ -153,26 +150,25 @@ def _claim(column: _Column, chunks: Sequence[_Chunk] | None, fragment: int) -> C
 # --- counts -----------------------------------------------------------------------------------------------------------
 
 
-def _chunks(column: _Column, groups: Sequence[Any], facts: Sequence[ChunkFacts]) -> list[_Chunk] | None:
+def _chunks(column: _Column, groups: Sequence[GroupFacts]) -> list[_Chunk] | None:
     """The chunks of a column, None if one has not one value per row."""
     found = []
-    for group, own in zip(groups, facts, strict=True):
-        chunk = group.column(column.position)
-        if chunk.num_values != group.num_rows:
+    for group in groups:
+        facts = group.chunks[column.position]
+        if facts.values is None or facts.values != group.rows:
             return None
-        statistics, values = chunk.statistics, chunk.num_values
-        found.append(_Chunk(values=values, nulls=_nulls(column, statistics, values), statistics=statistics, facts=own))
+        found.append(_Chunk(values=facts.values, nulls=_nulls(column, facts, facts.values), facts=facts))
     return found
 
 
-def _nulls(column: _Column, statistics: Any, values: int) -> int | None:
+def _nulls(column: _Column, facts: ChunkFacts, values: int) -> int | None:
     """NULLs of a column chunk, where they are known."""
     if column.required or values == 0:
         return 0
-    if statistics is None or not statistics.has_null_count or not column.has_nulls:
+    nulls = facts.nulls
+    if nulls is None or not column.has_nulls:
         return None
-    nulls = int(statistics.null_count)
-    if nulls == values and statistics.has_min_max:  # one of both is a lie
+    if nulls == values and column.bounds(facts) != (None, None):  # one of both is a lie
         return None
     if nulls > 0 and not counts_some_nulls(column.writer):
         return None
@@ -196,9 +192,9 @@ def _sum(counts: Sequence[int | None]) -> int | None:
 # --- bounds -----------------------------------------------------------------------------------------------------------
 
 
-def _bounds(chunks: Sequence[_Chunk], dtype: pa.DataType) -> tuple[_Bound | None, _Bound | None]:
+def _bounds(chunks: Sequence[_Chunk], column: _Column) -> tuple[_Bound | None, _Bound | None]:
     """Bounds over all row groups that may hold a value."""
-    held = [_chunk_bounds(chunk, dtype) for chunk in chunks if chunk.nulls != chunk.values]
+    held = [_chunk_bounds(chunk.facts, column) for chunk in chunks if chunk.nulls != chunk.values]
     return _outermost([low for low, _ in held], min), _outermost([high for _, high in held], max)
 
 
@@ -210,29 +206,16 @@ def _outermost(bounds: Sequence[_Bound | None], pick: Callable[[Iterable[Any]], 
     return _Bound(value=value, exact=any(bound.exact for bound in known if bound.value == value))
 
 
-def _chunk_bounds(chunk: _Chunk, dtype: pa.DataType) -> tuple[_Bound | None, _Bound | None]:
+def _chunk_bounds(facts: ChunkFacts, column: _Column) -> tuple[_Bound | None, _Bound | None]:
     """Bounds of a chunk; none that are the wrong way round, which would lie less visibly beside those of others."""
-    statistics = chunk.statistics
-    if statistics is None or not statistics.has_min_max:
+    stored_low, stored_high = column.bounds(facts)
+    if stored_low is None or stored_high is None:
         return None, None
-    try:
-        low, high = _low_and_high(statistics, dtype)
-    except _UNUSABLE:  # text that is none, years that Python lacks
+    low, high = column.decode(stored_low), column.decode(stored_high)
+    if low is None or high is None or low > high:
         return None, None
-    if low > high:
-        return None, None
-    return _bound(low, dtype, exact=chunk.facts.low_exact), _bound(high, dtype, exact=chunk.facts.high_exact)
-
-
-def _low_and_high(statistics: Any, dtype: pa.DataType) -> tuple[Any, Any]:
-    """Minimum and maximum as they compare: dates and timestamps as stored, strings as bytes.
-
-    Python's dates end in the year 9999 and know no nanoseconds; a string that was cut off may be no text any more.
-    """
-    t = pa.types
-    if t.is_temporal(dtype) or t.is_string(dtype) or t.is_binary(dtype):
-        return statistics.min_raw, statistics.max_raw
-    return statistics.min, statistics.max
+    low_exact, high_exact = (facts.low_exact, facts.high_exact) if column.is_ordered else (False, False)
+    return _bound(low, column.dtype, exact=low_exact), _bound(high, column.dtype, exact=high_exact)
 
 
 def _bound(value: Any, dtype: pa.DataType, *, exact: bool) -> _Bound | None:

@@ -67,6 +67,9 @@ def counts_nulls(created_by: str, dtype: pa.DataType, *, may_be_codes: bool) -> 
     """Whether a writer's counts of NULL are right; see `counts_some_nulls` for those that are not zero."""
     writer = parse_writer(created_by)
     is_text = pa.types.is_string(dtype) or pa.types.is_binary(dtype)
+    is_bytes = is_text or pa.types.is_unsigned_integer(dtype) or pa.types.is_decimal(dtype)
+    if is_bytes and _is_before_orders(writer):  # parquet-cpp and parquet-mr believe none of these statistics
+        return False
     # It counted the NULLs of the dictionary, not those of the codes.
     return not (writer.name.startswith(_PARQUET_CPP) and writer.version < (6, 0) and is_text and may_be_codes)
 
@@ -93,11 +96,13 @@ def _orders_bytes(writer: Writer) -> bool:
     Statistics from before the format defined column orders compare signed bytes. A writer that names itself not at all
     may be a parquet-mr of that time.
     """
+    return not _is_before_orders(writer) and writer.name != "" and not writer.name.startswith("fastparquet")
+
+
+def _is_before_orders(writer: Writer) -> bool:
     if writer.name.startswith(_PARQUET_MR):
-        return writer.version >= (1, 10)
-    if writer.name.startswith(_PARQUET_CPP):
-        return "arrow" in writer.name or writer.version >= (1, 3)
-    return writer.name != "" and not writer.name.startswith("fastparquet")
+        return writer.version < (1, 10)
+    return writer.name.startswith(_PARQUET_CPP) and "arrow" not in writer.name and writer.version < (1, 3)
 
 
 def _skips_nan(writer: Writer) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,8 +16,9 @@ from r2d2.errors import EngineError, TableFailed, TableFault, TableUnsupported
 from r2d2.model import LeafPath, leaf_path, spark_ddl
 from r2d2.scan.compare import PAIRS, VERDICTS, Verdict, compare_bucket
 from r2d2.scan.duck import KernelLimits
+from r2d2.scan.evidence import of_table
 from r2d2.scan.fingerprints import EVERYTHING, FINGERPRINTS, LIE, REPORT, ScanItem, scan_items
-from r2d2.scan.plan import Buckets, Pair, TableScan, assign_buckets, balanced, items_of, pair_rows
+from r2d2.scan.plan import Buckets, Pair, TableScan, assign_buckets, balanced, items_of, leaves_of, pair_rows
 from r2d2.scan.rowhash import RowHasher
 from r2d2.session import engine_errors, pyspark_errors
 
@@ -169,6 +171,8 @@ def _scanned(frame: DataFrame, scan: TableScan, buckets: Buckets, kernels: Kerne
         partition_schema=pa.schema([]),
         column_sets=scan.column_sets,
         threshold=scan.threshold,
+        leaves=leaves_of(scan),
+        evidence=base64.b64encode(of_table(scan.evidence)).decode() if scan.evidence else "",
         first_bucket=buckets.first,
         buckets=buckets.count,
     )

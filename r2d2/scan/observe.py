@@ -121,36 +121,58 @@ def _outermost(values: Iterable[Any], pick: Any) -> Any:
     return pick((value for value in values if value is not None), default=None)
 
 
+def exceeds(observer: Observer, seen: Observation, rows: int) -> bool:
+    """Whether some live rows of a table have what its metadata had excluded for all of them."""
+    proved = observer.expected.proved
+    if not _is_comparable(observer):
+        return False
+    return (
+        (rows > seen.values and not _is(proved, Flag.MAY_NULL))
+        or (seen.values > 0 and not _is(proved, Flag.MAY_VALUE))
+        or (seen.nans > 0 and observer.is_float and not _is(proved, Flag.MAY_NAN))
+        or _is_beyond(proved, *_ends(observer, seen))
+    )
+
+
 def is_lie(observer: Observer, seen: Observation, rows: int) -> bool:
     """Whether what was seen in all live rows of a file contradicts what its metadata had proved."""
     proved = observer.expected.proved
     nulls = rows - seen.values
-    kind = _KIND_OF[proved["kind"]]
-    if kind is not observer.kind and not {kind, observer.kind} <= set(_TIMES):
-        return False
-    return (
-        (nulls > 0 and not _is(proved, Flag.MAY_NULL))
-        or (nulls == 0 and _is(proved, Flag.HAS_NULL))
-        or (seen.values == 0 and _is(proved, Flag.HAS_VALUE))
-        or (seen.values > 0 and not _is(proved, Flag.MAY_VALUE))
-        or (seen.nans > 0 and observer.is_float and not _is(proved, Flag.MAY_NAN))
-        or (seen.nans == 0 and _is(proved, Flag.HAS_NAN))
-        or proved["nulls"] not in (UNKNOWN, nulls)
-        or _is_outside(proved, _key(seen.low, observer, up=False), _key(seen.high, observer, up=True))
+    return exceeds(observer, seen, rows) or (
+        _is_comparable(observer)
+        and (
+            (nulls == 0 and _is(proved, Flag.HAS_NULL))
+            or (seen.values == 0 and _is(proved, Flag.HAS_VALUE))
+            or (seen.nans == 0 and _is(proved, Flag.HAS_NAN))
+            or proved["nulls"] not in (UNKNOWN, nulls)
+            or _misses_witness(proved, *_ends(observer, seen))
+        )
     )
 
 
-def _is_outside(proved: dict[str, Any], low: bytes | None, high: bytes | None) -> bool:
-    """Whether values from low to high leave the cover, or miss a witness; with no values there is nothing to miss."""
+def _is_comparable(observer: Observer) -> bool:
+    kind = _KIND_OF[observer.expected.proved["kind"]]
+    return kind is observer.kind or {kind, observer.kind} <= set(_TIMES)
+
+
+def _ends(observer: Observer, seen: Observation) -> tuple[bytes | None, bytes | None]:
+    return _key(seen.low, observer, up=False), _key(seen.high, observer, up=True)
+
+
+def _is_beyond(proved: dict[str, Any], low: bytes | None, high: bytes | None) -> bool:
+    """Whether values from low to high leave the cover."""
     if low is None or high is None:
         return False
-    exceeds = (proved["low"] is not None and low < proved["low"]) or (
-        proved["high"] is not None and high > proved["high"]
-    )
-    misses = (proved["first_high"] is not None and low > proved["first_high"]) or (
-        proved["last_low"] is not None and high < proved["last_low"]
-    )
-    return exceeds or misses
+    below = proved["low"] is not None and low < proved["low"]
+    return below or (proved["high"] is not None and high > proved["high"])
+
+
+def _misses_witness(proved: dict[str, Any], low: bytes | None, high: bytes | None) -> bool:
+    """Whether none of the values from low to high is where one was said to be."""
+    if low is None or high is None:
+        return False
+    first = proved["first_high"] is not None and low > proved["first_high"]
+    return first or (proved["last_low"] is not None and high < proved["last_low"])
 
 
 def _key(value: Any, observer: Observer, *, up: bool) -> bytes | None:

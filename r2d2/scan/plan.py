@@ -125,7 +125,6 @@ def items_of(scan: TableScan, buckets: Buckets) -> list[ScanItem]:
     """The work items of a table: its files in portions of about ITEM_BYTES."""
     partition_columns = {name for fragment in scan.harvest.fragments for name in fragment.partition}
     exact = is_case_sensitive([path for path, _ in leaves(scan.harvest.schema)])
-    paths = [path for path, _ in leaves(scan.harvest.schema)]
     partition_schema = pa.schema([f for f in scan.harvest.schema if f.name in partition_columns])
     return [
         ScanItem(
@@ -136,12 +135,17 @@ def items_of(scan: TableScan, buckets: Buckets) -> list[ScanItem]:
             threshold=scan.threshold,
             exact=exact,
             schema=scan.harvest.schema if has_ids(scan.harvest.schema) else None,
-            leaves=column_order(sorted(paths)) if scan.evidence else (),
+            leaves=leaves_of(scan),
             first_bucket=buckets.first,
             buckets=buckets.count,
         )
         for portion in _portions(scan.harvest.fragments)
     ]
+
+
+def leaves_of(scan: TableScan) -> tuple[LeafPath, ...]:
+    """The leaves in the order of the scan's evidence, if it has any."""
+    return column_order([path for path, _ in leaves(scan.harvest.schema)]) if scan.evidence else ()
 
 
 def _scan_file(scan: TableScan, number: int, fragment: Fragment) -> ScanFile:

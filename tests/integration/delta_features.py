@@ -225,9 +225,8 @@ CASES: tuple[Case, ...] = (
             TEN,
             "DELETE FROM $t WHERE id = 4",
             "DELETE FROM $t WHERE id = 5",
-            "DELETE FROM $t WHERE id = 6",
         ],
-        rows=numbered(0, 4) + " UNION ALL " + numbered(7, 10),
+        rows=numbered(0, 4) + " UNION ALL " + numbered(6, 10),
         edit=forget_commits,
     ),
     # ---- column mapping
@@ -478,8 +477,8 @@ CASES: tuple[Case, ...] = (
     ),
     Case(
         name="in_commit_timestamps",
-        make=[create("id int, s string", "delta.enableInCommitTimestamps=true"), *MANY_COMMITS],
-        rows=MANY_ROWS,
+        make=[create("id int, s string", "delta.enableInCommitTimestamps=true"), TEN],
+        rows=numbered(0, 10),
         marks=["inCommitTimestamp"],
     ),
     Case(
@@ -495,8 +494,13 @@ CASES: tuple[Case, ...] = (
     ),
     Case(
         name="clustered",
-        make=[create("id int, s string", tail="CLUSTER BY (s)"), *MANY_COMMITS, "OPTIMIZE $t"],
-        rows=MANY_ROWS,
+        make=[
+            create("id int, s string", tail="CLUSTER BY (s)"),
+            TEN,
+            "INSERT INTO $t VALUES (10, 'more')",
+            "OPTIMIZE $t",
+        ],
+        rows=numbered(0, 10) + " UNION ALL SELECT 10, 'more'",
         marks=["clusteringColumns"],
     ),
     Case(

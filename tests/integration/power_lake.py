@@ -7,6 +7,7 @@ import random
 import string
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -18,20 +19,26 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import write_deltalake
+from pyiceberg.catalog.memory import InMemoryCatalog
 
 from r2d2.lake.discovery import discover
 from r2d2.lake.harvest import harvest_table
 from r2d2.lake.text import TextOptions
 from r2d2.model import Fragment, Harvest
-from tests.integration.adversarial.writers import Place, delta, spark
 from tests.integration.audit_helpers import classic_engine
-from tests.integration.iceberg_tables import Lake as IcebergLake
 
 NAN = "NaN"
 """Stands for every NaN, which equals itself and has no place in the order."""
 
-SPARK_WRITERS = ("parquet-mr", "delta-spark")
-QUICK = {"spark.sql.adaptive.enabled": "false", "spark.databricks.delta.snapshotPartitions": "1"}
+SPARK_FORMATS = {"parquet-mr": "parquet", "delta-spark": "delta"}
+"""The writers that need Spark, and what it calls their formats."""
+
+_SPARK_SETTINGS = {
+    "spark.sql.timestampType": "TIMESTAMP_NTZ",  # that of Arrow's timestamps without a zone
+    "spark.sql.adaptive.enabled": "false",
+    "spark.sql.shuffle.partitions": "1",
+    "spark.databricks.delta.snapshotPartitions": "1",
+}
 _DAY_US = 86_400_000_000
 _MOST_PARTITIONS = 8
 
@@ -152,7 +159,7 @@ def _plan(rng: random.Random, number: int, table: pa.Table, writers: Sequence[st
     return Plan(number=number, writer=writer, parts=parts, partition=partition, seed=rng.getrandbits(32))
 
 
-_PARTITIONING = ("pyarrow", "delta-rs", *SPARK_WRITERS)
+_PARTITIONING = ("pyarrow", "delta-rs", *SPARK_FORMATS)
 
 
 def _can_write(writer: str, table: pa.Table) -> bool:
@@ -179,16 +186,18 @@ def write(plan: Plan, lake: Path) -> None:
 
 def write_by_spark(lakes: Mapping[str, Sequence[Plan]]) -> None:
     """Write the tables that need Spark into the lakes with these paths; for a process of its own."""
-    with classic_engine() as engine:
+    with classic_engine() as engine, ThreadPoolExecutor(4) as pool:
         session = engine.spark.newSession()
-        for name, value in QUICK.items():
+        for name, value in _SPARK_SETTINGS.items():
             session.conf.set(name, value)
-        for lake, planned in lakes.items():
-            for plan in planned:
-                place = Place(folder=Path(lake, plan.folder), prefix="", spark=session)
-                by, options = _SPARK[plan.writer], {"mode": "append"} if len(plan.parts) > 1 else {}
-                for part in plan.parts:
-                    by(place, part, plan.partition, **options)
+        jobs = [(session, plan, Path(lake, plan.folder)) for lake, planned in lakes.items() for plan in planned]
+        list(pool.map(lambda job: _by_spark(*job), jobs))
+
+
+def _by_spark(session: Any, plan: Plan, folder: Path) -> None:
+    for part in plan.parts:
+        writer = session.createDataFrame(part).coalesce(1).write.mode("append").format(SPARK_FORMATS[plan.writer])
+        (writer.partitionBy(plan.partition) if plan.partition else writer).save(str(folder))
 
 
 def _by_pyarrow(plan: Plan, folder: Path, rng: random.Random) -> None:
@@ -241,9 +250,9 @@ def _by_delta_rs(plan: Plan, folder: Path, _rng: random.Random) -> None:
 
 
 def _by_pyiceberg(plan: Plan, folder: Path, _rng: random.Random) -> None:
-    schema = plan.parts[0].schema
-    with IcebergLake(folder.parent.parent / f"catalog-{plan.number}", f"file://{folder.parent}") as lake:
-        table = lake.create(folder.name, schema)
+    with InMemoryCatalog("c", warehouse=f"file://{folder.parent}") as catalog:
+        catalog.create_namespace("n")
+        table = catalog.create_table("n.t", schema=plan.parts[0].schema, location=f"file://{folder}")
         for part in plan.parts:
             table.append(part)
 
@@ -282,9 +291,14 @@ class File:
 class Written:
     """A table of a lake: its metadata, and the rows that lie in its files as pyarrow reads them."""
 
-    writer: str
+    id: str
     harvest: Harvest
     files: tuple[File, ...]
+
+    @property
+    def writer(self) -> str:
+        """Name of its writer."""
+        return self.id.rsplit("-", 1)[0]
 
     def rows(self, columns: Sequence[str]) -> list[tuple[Any, ...]]:
         """The rows over some columns."""
@@ -298,7 +312,7 @@ def read_lake(lake: Path) -> list[Written]:
     for found in discover(str(lake)).tables:
         harvest = harvest_table(found, options, "")
         files = tuple(_file(fragment, harvest.schema) for fragment in harvest.fragments)
-        tables.append(Written(writer=found.id.rsplit("-", 1)[0], harvest=harvest, files=files))
+        tables.append(Written(id=found.id, harvest=harvest, files=files))
     return tables
 
 
@@ -306,7 +320,9 @@ def _file(fragment: Fragment, schema: pa.Schema) -> File:
     stored = pq.ParquetFile(fragment.data_uri, coerce_int96_timestamp_unit="us").read()
     columns = {name: stored[name] for name in stored.column_names}
     for name, text in fragment.partition.items():
-        columns[name] = pa.chunked_array([pa.array([text] * stored.num_rows, pa.string())]).cast(schema.field(name).type)
+        columns[name] = pa.chunked_array([pa.array([text] * stored.num_rows, pa.string())]).cast(
+            schema.field(name).type
+        )
     return File(
         rows=stored.num_rows,
         cells={name: _cells(column) for name, column in columns.items()},
@@ -325,14 +341,3 @@ def _cells(column: pa.ChunkedArray) -> list[Any]:
     if t.is_string(column.type) or t.is_large_string(column.type):
         return [None if text is None else text.encode() for text in column.to_pylist()]
     return [NAN if cell != cell else cell for cell in column.to_pylist()]
-
-
-def _by_parquet_mr(place: Place, part: pa.Table, partition: str | None, **options: str) -> None:
-    spark(part, **options).write(place)
-
-
-def _by_delta_spark(place: Place, part: pa.Table, partition: str | None, **options: str) -> None:
-    delta(part, **options).write(place)
-
-
-_SPARK = {"parquet-mr": _by_parquet_mr, "delta-spark": _by_delta_spark}

@@ -108,6 +108,17 @@ def test_a_parent_that_denies_its_null_loses_no_child(engine: Engine, tmp_path: 
     assert misleading(found) == [("delta-log", "delta-rs", "integer", ["all"])]
 
 
+@pytest.mark.core
+def test_what_the_engine_reads_is_compared_too(engine: Engine, tmp_path: Path) -> None:
+    lake = tmp_path / "lake"
+    write_delta(lake / "all", {"x": list(range(10))}, set_stat("maxValues", 5))
+    write_parquet(lake / "high" / "part.parquet", {"x": [8, 9]})
+    write_parquet(lake / "low" / "part.parquet", {"x": [1, 2]})
+    found = run_audit(lake, tmp_path / "out", spark=engine.spark, reader="engine")
+    assert edges(found) == {("high", "all"), ("low", "all")}
+    assert misleading(found) == [("delta-log", "delta-rs", "integer", ["all"])]
+
+
 def test_only_the_writer_and_type_that_lied_are_distrusted(engine: Engine, tmp_path: Path) -> None:
     """A text column of the same writer goes on refuting; the lying type of other tables does not any more."""
     lake = tmp_path / "lake"

@@ -23,13 +23,21 @@ def forge(path: Path, change: Callable[[Struct, Struct], None]) -> None:
         path: A Parquet file.
         change: Called for each column chunk with its `ColumnMetaData` and its `Statistics`, which it may change.
     """
-    data = path.read_bytes()
+
+    def change_chunks(footer: Struct) -> None:
+        for chunk in _chunks(footer):
+            change(chunk, chunk.setdefault(_STATISTICS, (_STRUCT, {}))[1])
+
+    path.write_bytes(forged(path.read_bytes(), change_chunks))
+
+
+def forged(data: bytes, change: Callable[[Struct], None]) -> bytes:
+    """The bytes of a Parquet file with a changed footer; `change` is called with its `FileMetaData`."""
     size = int.from_bytes(data[-8:-4], "little")
     footer, _ = _read(data[-8 - size : -8], 0, _STRUCT)
-    for chunk in _chunks(footer):
-        change(chunk, chunk.setdefault(_STATISTICS, (_STRUCT, {}))[1])
-    forged = _written(_STRUCT, footer)
-    path.write_bytes(data[: -8 - size] + forged + len(forged).to_bytes(4, "little") + b"PAR1")
+    change(footer)
+    written = _written(_STRUCT, footer)
+    return data[: -8 - size] + written + len(written).to_bytes(4, "little") + b"PAR1"
 
 
 def _chunks(footer: Struct) -> Iterator[Struct]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from deltalake import DeltaTable
 
 from tests.integration.adversarial.case import ANY, BAG, NONE, REFUTE, Case
 from tests.integration.adversarial.writers import (
@@ -25,6 +26,7 @@ from tests.integration.adversarial.writers import (
     stats_edit,
     texts,
 )
+from tests.integration.delta_tables import drop_commits_before_checkpoint
 
 VECTORS = {"enableDeletionVectors": "true"}
 TEN = pa.table({"a": list(range(10)), "b": [None, *map(str, range(1, 10))]})
@@ -89,6 +91,12 @@ def uncommitted_file(place: Place) -> None:
     (place.folder / "_change_data").mkdir()
     for name in ("left-over.parquet", "_change_data/cdc-0.parquet"):
         pq.write_table(place.named(longs(99)), place.folder / name)
+
+
+def checkpoint(place: Place) -> None:
+    """A checkpoint, and no commits before it."""
+    DeltaTable(place.folder).create_checkpoint()
+    drop_commits_before_checkpoint(place.folder)
 
 
 def add_of_no_rows(place: Place) -> None:
@@ -315,6 +323,15 @@ LOGS = [
         covers=("T27",),
         child=arrow(longs(1, None)),
         parent=rust(longs(1, None, 2)).then(log_edit(drop_statistics)),
+    ),
+    Case(
+        name="log_in_a_checkpoint",
+        covers=("T1", "T19"),
+        child=arrow(pa.table({"a": ["m" * 40], "b": pa.array([1_704_067_200_123_999], pa.timestamp("us", tz="UTC"))})),
+        parent=rust(
+            pa.table({"a": ["m" * 40], "b": pa.array([1_704_067_200_123_999], pa.timestamp("us", tz="UTC"))}),
+            pa.table({"a": ["n"], "b": pa.array([0], pa.timestamp("us", tz="UTC"))}),
+        ).then(checkpoint),
     ),
     Case(
         name="log_without_writers",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.orc as orc
@@ -26,8 +27,11 @@ from tests.integration.adversarial.writers import (
     texts,
 )
 
+NAN = float("nan")
+HOSTILE = """x y`"'\\;--\u00e9{}"""
 
-def two(first: list[object], second: list[object]) -> pa.Table:
+
+def two(first: Any, second: Any) -> pa.Table:
     """A table with the columns `a` and `b`."""
     return pa.table({"a": first, "b": second})
 
@@ -55,9 +59,9 @@ def orc_file(table: pa.Table) -> Made:
     return Made((write,))
 
 
-def _without_statistics_of_no_rows(footer: object) -> None:
+def _without_statistics_of_no_rows(footer: Any) -> None:
     """Nothing is said of row groups without rows."""
-    footer.row_groups = []  # type: ignore[attr-defined]
+    footer.row_groups = []
 
 
 ROWS = [
@@ -196,6 +200,18 @@ NAMES = [
         child=arrow(pa.table({"A": [7]})),
         parent=arrow(pa.table({"a": [1], "A": [7]})),
     ),
+    Case(
+        name="column_case_of_other_letters",
+        covers=("T52",),
+        child=arrow(pa.table({"\u00c9\u00d1": [1]})),
+        parent=arrow(pa.table({"\u00e9\u00f1": [1, 2]})),
+    ),
+    Case(
+        name="column_names_with_quotes",
+        covers=("T52",),
+        child=arrow(pa.table({HOSTILE: ["x"], "a.b": [1]})),
+        parent=polars(pa.table({"a.b": [1, 2], HOSTILE: ["x", "y"]})),
+    ),
 ]
 
 FOLDERS = [
@@ -256,6 +272,62 @@ FOLDERS = [
         there=NONE,
         metadata=ANY,
         not_read={"child": "ORC"},
+    ),
+]
+
+BOXES = [
+    Case(
+        name="box_that_no_file_of_the_parent_meets",
+        child=files({"0.parquet": two([5], ["x"]), "1.parquet": two([25], ["x"])}),
+        parent=files({"0.parquet": two([0, 9], ["y", "z"]), "1.parquet": two([20, 30], ["w", "x"])}),
+        there=NONE,
+        metadata=REFUTE,
+    ),
+    Case(
+        name="box_of_nulls",
+        covers=("T29",),
+        child=files({"0.parquet": two([5], pa.array([None], pa.string())), "1.parquet": two([20], ["x"])}),
+        parent=files({"0.parquet": two([5, 6], pa.array([None, None], pa.string())), "1.parquet": two([20], ["x"])}),
+    ),
+    Case(
+        name="box_of_nan",
+        covers=("T12",),
+        child=files({"0.parquet": two([5], [NAN]), "1.parquet": two([20], [1.0])}),
+        parent=files({"0.parquet": two([6, 5], [7.0, NAN]), "1.parquet": two([20], [1.0])}),
+    ),
+    Case(
+        name="box_without_statistics",
+        covers=("T10",),
+        child=files({"0.parquet": two([5], ["x"]), "1.parquet": two([70], ["z"])}),
+        parent=files({"0.parquet": two([5], ["x"])}).then(
+            *files({"1.parquet": two([70, 80], ["z", "z"])}, write_statistics=False).steps
+        ),
+    ),
+    Case(
+        name="box_of_a_file_without_rows",
+        covers=("T46",),
+        child=files({"0.parquet": two([5], ["x"]), "1.parquet": two([], pa.array([], pa.string()))}),
+        parent=files({"0.parquet": two([5, 5], ["x", "y"]), "1.parquet": two([], pa.array([], pa.string()))}),
+    ),
+    Case(
+        name="box_of_one_value_in_several_files",
+        covers=("S109",),
+        child=files({"{c}p=1/0.parquet": longs(7, 7, 8)}),
+        parent=files(
+            {
+                "{c}p=1/0.parquet": longs(7),
+                "{c}p=1/1.parquet": longs(8),
+                "{c}p=1/2.parquet": longs(7),
+                "{c}p=2/0.parquet": longs(7),
+            }
+        ),
+    ),
+    Case(
+        name="box_of_one_value_more_often_than_in_all_files",
+        covers=("S81",),
+        child=files({"{c}p=1/0.parquet": longs(7, 7, 7)}),
+        parent=files({"{c}p=1/0.parquet": longs(7), "{c}p=1/1.parquet": longs(7), "{c}p=2/0.parquet": longs(7, 7)}),
+        there=SET,
     ),
 ]
 
@@ -370,4 +442,4 @@ TEXT = [
     ),
 ]
 
-CASES = [*ROWS, *NAMES, *FOLDERS, *HIVE, *TEXT]
+CASES = [*ROWS, *NAMES, *FOLDERS, *BOXES, *HIVE, *TEXT]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -36,8 +37,10 @@ CASES: tuple[Case, ...] = (
 )
 UTC_CASES: tuple[Case, ...] = tuple(cases_time.UTC_CASES)
 
+SHORT_LIVED_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 QUICK = {
     "spark.sql.adaptive.enabled": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
     "spark.sql.shuffle.partitions": "1",
     "spark.sql.codegen.wholeStage": "false",
     "spark.databricks.delta.snapshotPartitions": "1",
@@ -60,6 +63,7 @@ def write_lake(cases: Sequence[Case], lake: Path) -> None:
 
 def write_spark_tables(lakes: dict[str, str]) -> None:
     """Make the tables that need Spark, by the name of their set of cases."""
+    os.environ["JDK_JAVA_OPTIONS"] = SHORT_LIVED_JAVA
     with classic_engine() as engine, ThreadPoolExecutor(4) as pool:
         sets = {"cases": CASES, "utc": UTC_CASES}
         work = [(case, Path(lake)) for name, lake in lakes.items() for case in sets[name]]

@@ -1,0 +1,491 @@
+"""What real writers' metadata refutes: no containment ever, and nearly all that their statistics can be believed for.
+
+All ordered pairs of tables with fitting columns are judged. R2D2_POWER_PAIRS in the environment sets how many pairs at
+least (6,000 if unset; half of them with tables that Spark wrote). `python -m tests.integration.test_refuting_power`
+prints what is refuted, by writer, as a Markdown table; with `--spark` that of Spark's writers too.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from r2d2.model import Harvest, leaves
+from r2d2.prune.blocks import DONE, answer, blocks_of
+from r2d2.prune.evidence import packed_evidence
+from r2d2.prune.schema_graph import build_schema_graph
+from tests.integration.audit_helpers import own_process
+from tests.integration.power_lake import (
+    COLUMNS,
+    NAN,
+    SPARK_FORMATS,
+    WRITERS,
+    File,
+    Written,
+    plans,
+    read_lake,
+    write,
+    write_by_spark,
+)
+
+PAIRS = int(os.environ.get("R2D2_POWER_PAIRS", "6000"))
+TABLES = 40
+SHARE = 0.95
+ALL_WRITERS = (*WRITERS, *SPARK_FORMATS)
+
+
+# ---- which statistics are believed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trust:
+    """How far the statistics of a writer are believed for a type.
+
+    Attributes:
+        bounds: There are bounds that hold all values.
+        witness: Bounds are the first and the last of the values (`points`), have one between them (`interval`), or may
+            have none, as all rows may be NaN (`none`).
+        cut: What it cuts a text to; None for writers that say which bounds are whole.
+        milliseconds: It cuts times to them.
+        nulls: Counts of NULL are believed.
+        no_nulls: A count of zero is: `always`, `never`, or where it is `bounded`.
+        nans: It counts NaN.
+        beside_nan: Which bounds a column with NaN has: `both`, `low` or `none`.
+        infinite: Infinities are bounds.
+    """
+
+    bounds: bool = True
+    witness: str = "points"
+    cut: Callable[[bytes], bytes] | None = None
+    milliseconds: bool = False
+    nulls: bool = True
+    no_nulls: str = "always"
+    nans: bool = False
+    beside_nan: str = "both"
+    infinite: bool = False
+
+
+def to_bytes(length: int) -> Callable[[bytes], bytes]:
+    return lambda text: text[:length].decode(errors="ignore").encode()
+
+
+def to_characters(length: int) -> Callable[[bytes], bytes]:
+    return lambda text: text.decode()[:length].encode()
+
+
+KINDS = ("integer", "double", "decimal", "date", "timestamp", "instant", "text", "boolean")
+EVERYTHING = Trust(nans=True, infinite=True)
+EXACT = Trust()
+NO_BOUNDS = Trust(bounds=False)
+NOTHING = Trust(bounds=False, nulls=False, no_nulls="never")
+FOOTER = dict.fromkeys(KINDS, EXACT)
+OF_LOG = Trust(no_nulls="bounded")  # a zero without bounds may be invented
+LOG = dict.fromkeys(KINDS, OF_LOG) | {
+    "decimal": NO_BOUNDS,  # writers round them to doubles
+    "timestamp": replace(OF_LOG, milliseconds=True),
+    "instant": replace(OF_LOG, milliseconds=True),
+}
+ADDED = Trust(witness="interval", no_nulls="never")
+
+TRUST: Mapping[str, Mapping[str, Trust]] = {
+    "pyarrow": FOOTER,
+    "duckdb": FOOTER | {"double": Trust(nans=True, beside_nan="none")},
+    "polars": FOOTER | {"text": Trust(cut=to_bytes(64))},
+    # No family of the trust table: its bounds are no values. It has none for booleans, and none of use for texts.
+    "fastparquet": dict.fromkeys(KINDS, Trust(witness="interval"))
+    | {"double": Trust(witness="none"), "text": NO_BOUNDS, "boolean": NO_BOUNDS},
+    # It writes instants as INT96, which have no statistics, and does not say which texts are whole.
+    "parquet-mr": FOOTER
+    | {"double": Trust(beside_nan="low"), "instant": NOTHING, "text": Trust(cut=to_bytes(1 << 20))},
+    "delta-rs": LOG | {"text": replace(OF_LOG, cut=to_bytes(64))},
+    # Its largest double is NaN; it has no bounds of booleans, without which a zero is not believed.
+    "delta-spark": LOG
+    | {
+        "double": replace(OF_LOG, beside_nan="low"),
+        "text": replace(OF_LOG, cut=to_characters(32)),
+        "boolean": replace(NO_BOUNDS, no_nulls="never"),
+    },
+    # A manifest does not tell files that were written with the table from those that were added to it.
+    "pyiceberg": dict.fromkeys(KINDS, NOTHING) | {"integer": ADDED, "date": ADDED},
+}
+
+
+def kind_of(dtype: pa.DataType) -> str:
+    t = pa.types
+    if t.is_timestamp(dtype):
+        return "timestamp" if dtype.tz is None else "instant"
+    checks = (t.is_integer, t.is_floating, t.is_decimal, t.is_date, t.is_boolean)
+    names = ("integer", "double", "decimal", "date", "boolean")
+    return next((name for name, check in zip(names, checks, strict=True) if check(dtype)), "text")
+
+
+# ---- the rule, in plain terms
+
+Interval = tuple[Any, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """What is known of a column of a file.
+
+    Attributes:
+        has: What at least one row is: `value` (NaN is one), `null`, `nan`.
+        may: What rows may be: these, or `plain` (neither NULL nor NaN).
+        low, high: No plain value lies outside; None is unbounded.
+        witnesses: Closed intervals with a value in each.
+    """
+
+    has: frozenset[str]
+    may: frozenset[str]
+    low: Any = None
+    high: Any = None
+    witnesses: tuple[Interval, ...] = ()
+
+    def may_meet(self, low: Any, high: Any) -> bool:
+        """Whether a value of an interval may be in the file."""
+        below = self.low is not None and high < self.low
+        above = self.high is not None and low > self.high
+        return "plain" in self.may and not below and not above
+
+
+def said(file: File, column: str, trust: Trust) -> Said:
+    """What the exact statistics of a column of a file say, as far as they are believed."""
+    cells = file.cells[column]
+    plain = [cell for cell in cells if cell is not None and cell != NAN]
+    facts = {
+        "value": any(c is not None for c in cells),
+        "null": None in cells,
+        "nan": NAN in cells,
+        "plain": bool(plain),
+    }
+    has = frozenset(name for name, so in facts.items() if so)
+    if not facts["value"] and (trust.nulls or not cells):
+        return Said(has=has, may=has)
+    low, high, witnesses = bounds_of(plain, "nan" in has, trust) if plain and trust.bounds else (None, None, ())
+    may = set(has) | (set() if trust is EVERYTHING else {"value", "plain"})
+    known_zero = trust.no_nulls == "always" or (trust.no_nulls == "bounded" and not low is high is None)
+    may |= set() if trust.nulls and known_zero else {"null"}
+    may |= {"nan"} if kind_of(file.types[column]) == "double" and not trust.nans else set()
+    unseen = {"plain"} | (set() if trust.nulls else {"value", "null"}) | (set() if trust.nans else {"nan"})
+    return Said(has=has - unseen, may=frozenset(may), low=low, high=high, witnesses=witnesses)
+
+
+def bounds_of(plain: Sequence[Any], beside_nan: bool, trust: Trust) -> tuple[Any, Any, tuple[Interval, ...]]:
+    low, high = min(plain), max(plain)
+    first, last = (low, low), (high, high)
+    if isinstance(low, bytes) and trust.cut is not None:
+        first, last = _of_cut_minimum(trust.cut(low)), _of_cut_maximum(high, trust.cut(high))
+        low, high = first[0], last[1]
+    elif trust.milliseconds:
+        first, last = (_milliseconds(value) for value in (low, high))
+        low, high = first[0], last[1]
+    elif trust.witness == "interval":
+        first = last = (low, high)
+    known = [trust.infinite or not _is_infinite(end) for end in (low, high)]
+    if beside_nan and trust.beside_nan != "both":
+        known = [known[0] and trust.beside_nan == "low", False]
+    witnesses = (*[first] * known[0], *[last] * known[1]) if trust.witness != "none" else ()
+    return low if known[0] else None, high if known[1] else None, witnesses
+
+
+def _of_cut_minimum(kept: bytes) -> Interval:
+    return kept, _raised(kept)
+
+
+def _of_cut_maximum(maximum: bytes, kept: bytes) -> Interval:
+    """All but its last character is where the value begins, whether it was cut and raised or not."""
+    return kept.decode()[:-1].encode(), maximum if kept == maximum else _raised(kept)
+
+
+def _raised(text: bytes) -> bytes:
+    return text[:-1] + bytes([text[-1] + 1]) if text else b"\xff"
+
+
+def _milliseconds(value: int) -> Interval:
+    return value - value % 1000, value - value % 1000 + 999
+
+
+def _is_infinite(value: Any) -> bool:
+    return isinstance(value, float) and math.isinf(value)
+
+
+def misses(child: Sequence[Said], parent: Sequence[Said]) -> bool:
+    """Whether a file of the child proves a row that no file of the parent can have, in one column."""
+    may = frozenset(what for file in parent for what in file.may)
+    return any(
+        bool(file.has - may) or any(not any(its.may_meet(*w) for its in parent) for w in file.witnesses)
+        for file in child
+    )
+
+
+# ---- judging all pairs of a lake
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """A pair: what holds, and what is refuted by whom.
+
+    Attributes:
+        child, parent: The writers.
+        contained, bag: What brute force over the rows finds.
+        refuted, not_a_bag: What the metadata stages say.
+        exact, believed: What the rule refutes on exact statistics of all columns, and on those that are believed.
+        naive: What a comparison of minima, maxima and counts refutes.
+    """
+
+    tables: tuple[str, str]
+    child: str
+    parent: str
+    contained: bool
+    bag: bool
+    refuted: bool
+    not_a_bag: bool
+    exact: bool
+    believed: bool
+    naive: bool
+
+
+class Table:
+    """A table with what the oracles need of it, each computed once."""
+
+    def __init__(self, written: Written) -> None:
+        self.written = written
+        self.columns = tuple(sorted(written.harvest.schema.names))
+        self._bags: dict[tuple[str, ...], Counter[tuple[Any, ...]]] = {}
+
+    def bag(self, columns: tuple[str, ...]) -> Counter[tuple[Any, ...]]:
+        if columns not in self._bags:
+            self._bags[columns] = Counter(self.written.rows(columns))
+        return self._bags[columns]
+
+    @cached_property
+    def exact(self) -> dict[str, list[Said]]:
+        return {c: [said(file, c, EVERYTHING) for file in self.written.files] for c in self.columns}
+
+    @cached_property
+    def believed(self) -> dict[str, list[Said]]:
+        trust = TRUST[self.written.writer]
+        return {
+            c: [said(f, c, EXACT if c in f.partition else trust[kind_of(f.types[c])]) for f in self.written.files]
+            for c in self.columns
+        }
+
+    @cached_property
+    def naive(self) -> dict[str, tuple[Any, Any, int]]:
+        return {c: naive_statistics(self.written.harvest, c) for c in self.columns}
+
+
+def naive_statistics(harvest: Harvest, column: str) -> tuple[Any, Any, int]:
+    """Minimum, maximum and NULLs as one first writes it down: what is missing is zero, or empty."""
+    claims = [claim for claim in harvest.claims if claim.leaf == (column,)]
+    is_text = pa.types.is_string(COLUMNS[column][0])
+    lows, highs = (
+        [_naive(getattr(c, end), is_text) for c in claims] or [_naive(None, is_text)] for end in ("low", "high")
+    )
+    return min(lows), max(highs), sum(claim.nulls or 0 for claim in claims)
+
+
+def _naive(bound: bytes | None, is_text: bool) -> Any:
+    return (bound or b"") if is_text else Decimal((bound or b"0").decode())
+
+
+def naively_refuted(child: Table, parent: Table) -> bool:
+    pairs = [(child.naive[column], parent.naive[column]) for column in child.columns]
+    return any(
+        low < its_low or high > its_high or nulls > its_nulls
+        for (low, high, nulls), (its_low, its_high, its_nulls) in pairs
+    )
+
+
+def judge(tables: Sequence[Table]) -> list[Judged]:
+    """All ordered pairs of tables whose columns fit."""
+    kept = survivors([table.written.harvest for table in tables])
+    return [
+        judged(child, parent, kept.get((c, p)))
+        for c, child in enumerate(tables)
+        for p, parent in enumerate(tables)
+        if c != p and set(child.columns) <= set(parent.columns)
+    ]
+
+
+def judged(child: Table, parent: Table, kept: bool | None) -> Judged:
+    """One pair; `kept` is None where the metadata stages drop it, else whether they exclude that it is a bag."""
+    mine, its = child.bag(child.columns), parent.bag(child.columns)
+    return Judged(
+        tables=(child.written.id, parent.written.id),
+        child=child.written.writer,
+        parent=parent.written.writer,
+        contained=mine.keys() <= its.keys(),
+        bag=mine <= its,
+        refuted=kept is None,
+        not_a_bag=kept is not False,
+        exact=any(misses(child.exact[c], parent.exact[c]) for c in child.columns),
+        believed=any(misses(child.believed[c], parent.believed[c]) for c in child.columns),
+        naive=naively_refuted(child, parent),
+    )
+
+
+def survivors(harvests: Sequence[Harvest]) -> dict[tuple[int, int], bool]:
+    """Pairs that the metadata stages keep, and whether they exclude a containment as bags."""
+    paths = {place: [path for path, _ in leaves(harvest.schema)] for place, harvest in enumerate(harvests)}
+    graph = build_schema_graph(paths, case_sensitive=False)
+    evidence = {place: packed_evidence(harvest, utc=False) for place, harvest in enumerate(harvests)}
+    rows = answer(0, list(blocks_of(graph)), evidence).to_pylist()
+    return {(row["child"], row["parent"]): row["bag_excluded"] for row in rows if row["child"] != DONE}
+
+
+def judged_without_spark(folder: Path, pairs: int) -> list[Judged]:
+    """Lakes of ever new seeds until there are as many pairs."""
+    found: list[Judged] = []
+    while len(found) < pairs:
+        lake = folder / str(len(found)) / "lake"
+        lake.mkdir(parents=True)
+        for plan in plans(len(found), TABLES, WRITERS):
+            write(plan, lake)
+        found += judge([Table(written) for written in read_lake(lake)])
+    return found
+
+
+def judged_with_spark(folder: Path, pairs: int) -> list[Judged]:
+    """The same with tables of Spark's writers, two of three, all written in one process and session."""
+    writers = (*SPARK_FORMATS, *SPARK_FORMATS, *SPARK_FORMATS, *WRITERS)
+    lakes = {str(folder / str(n) / "lake"): plans(-1 - n, TABLES, writers) for n in range(math.ceil(pairs / 500))}
+    for lake, planned in lakes.items():
+        Path(lake).mkdir(parents=True)
+        for plan in planned:
+            if plan.writer not in SPARK_FORMATS:
+                write(plan, Path(lake))
+    with own_process() as run:
+        run(
+            write_by_spark, {lake: [p for p in planned if p.writer in SPARK_FORMATS] for lake, planned in lakes.items()}
+        )
+    return [pair for lake in lakes for pair in judge([Table(written) for written in read_lake(Path(lake))])]
+
+
+# ---- shares by writer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Power:
+    """Of the pairs that are not contained and have tables of a writer: how many are refuted.
+
+    Attributes:
+        pairs: Such pairs.
+        exact: Those that the rule refutes on exact statistics.
+        exact_refuted: Those of them that metadata refutes.
+        believed, believed_refuted: The same for statistics that are believed.
+    """
+
+    writer: str
+    pairs: int
+    exact: int
+    exact_refuted: int
+    believed: int
+    believed_refuted: int
+    refuted: int
+
+
+def power_by_writer(pairs: Sequence[Judged]) -> list[Power]:
+    """A row for each writer, over the pairs whose child or parent it wrote, and one over all pairs."""
+    apart = [pair for pair in pairs if not pair.contained]
+    sets = {w: [pair for pair in apart if w in (pair.child, pair.parent)] for w in ALL_WRITERS} | {"all": apart}
+    return [_power(writer, found) for writer, found in sets.items() if found]
+
+
+def _power(writer: str, pairs: Sequence[Judged]) -> Power:
+    exact, believed = ([pair for pair in pairs if getattr(pair, name)] for name in ("exact", "believed"))
+    return Power(
+        writer=writer,
+        pairs=len(pairs),
+        exact=len(exact),
+        exact_refuted=sum(pair.refuted for pair in exact),
+        believed=len(believed),
+        believed_refuted=sum(pair.refuted for pair in believed),
+        refuted=sum(pair.refuted for pair in pairs),
+    )
+
+
+def markdown(rows: Iterable[Power]) -> str:
+    head = (
+        "| tables by | not contained | refuted by metadata | exact statistics would refute | of these metadata does |"
+        " believed statistics would | of these metadata does |"
+    )
+    lines = [
+        f"| {r.writer} | {r.pairs:,} | {_percent(r.refuted, r.pairs)} | {r.exact:,}"
+        f" | {_percent(r.exact_refuted, r.exact)} | {r.believed:,} | {_percent(r.believed_refuted, r.believed)} |"
+        for r in rows
+    ]
+    return "\n".join([head, "|---" * 7 + "|", *lines])
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else "-"
+
+
+# ---- the claims
+
+
+@pytest.fixture(scope="module")
+def pairs_without_spark(tmp_path_factory: pytest.TempPathFactory) -> list[Judged]:
+    return judged_without_spark(tmp_path_factory.mktemp("power"), PAIRS)
+
+
+@pytest.fixture(scope="module")
+def pairs_with_spark(java: str, tmp_path_factory: pytest.TempPathFactory) -> list[Judged]:
+    return judged_with_spark(tmp_path_factory.mktemp("power_spark"), PAIRS // 2)
+
+
+@pytest.fixture(params=["without", pytest.param("with", marks=[pytest.mark.spark, pytest.mark.slow])])
+def pairs(request: pytest.FixtureRequest) -> list[Judged]:
+    """Judged pairs of tables, without and with Spark among the writers."""
+    found: list[Judged] = request.getfixturevalue(f"pairs_{request.param}_spark")
+    return found
+
+
+def test_no_containment_is_refuted(pairs: Sequence[Judged]) -> None:
+    contained = [pair for pair in pairs if pair.contained]
+    assert len(contained) > len(pairs) / 20
+    assert [pair for pair in contained if pair.refuted] == []
+    assert [pair for pair in contained if pair.bag and pair.not_a_bag] == []
+
+
+def test_what_believed_statistics_refute_is_refuted(pairs: Sequence[Judged]) -> None:
+    rows = power_by_writer(pairs)
+    assert {row.writer for row in rows} >= {*WRITERS, "all"}
+    for row in rows:
+        assert row.believed > 50, row
+        assert row.believed_refuted >= SHARE * row.believed, row
+
+
+def test_the_oracle_believes_nothing_wrong(pairs: Sequence[Judged]) -> None:
+    """A control of the oracle: what exact statistics refute, believed or not, is not contained."""
+    assert [pair for pair in pairs if pair.contained and (pair.exact or pair.believed)] == []
+
+
+def test_the_naive_rule_would_lose_containments(pairs: Sequence[Judged]) -> None:
+    """A control of the data: they are hard enough to tell a wrong rule from a right one."""
+    contained = [pair for pair in pairs if pair.contained]
+    assert sum(pair.naive for pair in contained) > len(contained) / 20
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as made:
+        judged_pairs = judged_without_spark(Path(made, "without"), PAIRS)
+        if "--spark" in sys.argv:
+            judged_pairs += judged_with_spark(Path(made, "with"), PAIRS // 2)
+    print(markdown(power_by_writer(judged_pairs)))
+    contained_pairs = [pair for pair in judged_pairs if pair.contained]
+    print(f"\n{len(judged_pairs):,} pairs, {len(contained_pairs):,} of them contained; none of these is refuted,")
+    print(f"{sum(pair.naive for pair in contained_pairs):,} are by the naive rule")
