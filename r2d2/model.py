@@ -23,6 +23,10 @@ LeafPath = tuple[str, ...]
 """Names from a top-level column down to a value that is not a struct: `("s", "a")` is field a of column s."""
 
 
+LeafOfFile = tuple[int, int, LeafPath]
+"""Table, position of the fragment (-1 where it is not known), leaf."""
+
+
 class Format(StrEnum):
     """How a table is stored."""
 

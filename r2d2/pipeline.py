@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from r2d2.config import AuditConfig
@@ -34,7 +34,7 @@ from r2d2.scan.duck import KernelLimits
 from r2d2.scan.files import GLOB_CHARACTERS, is_expanded, is_remote
 from r2d2.scan.job import Kernels
 from r2d2.scan.rowhash import HASH_VERSION, RowHasher
-from r2d2.scan.stored import GRAPH, MINHASH, MINMAX
+from r2d2.scan.stored import GRAPH, MINHASH, MINMAX, read_leaves
 from r2d2.session import Engine, open_engine
 from r2d2.store.results import ResultFolder
 from r2d2.store.stages import StageStore
@@ -204,6 +204,7 @@ def run_stages(run: StageRun, clock: StageClock, found: Sequence[FoundTable], pr
         log.warning("metadata of %d writers and types is wrong; what it had refuted is looked at again", suspects)
         candidates = clock.run("min-max again", lambda: run_minmax(run, MINHASH))
         surviving = clock.run("MinHash again", lambda: run_minhash(run, GRAPH, MINMAX), candidates["pairs"])
+    refuse_hidden_nans(run)
     clock.run("verify", lambda: run_verify(run, GRAPH, MINMAX, MINHASH), surviving["pairs"])
     edges = read_edges(run.store)
     rows_of = {table: harvest.rows for table, harvest in run.inventory.harvests.items()}
@@ -225,6 +226,14 @@ def run_stages(run: StageRun, clock: StageClock, found: Sequence[FoundTable], pr
         "deletable": sum(decision.delete for decision in plan.decisions),
     }
     return Outcome(counts=counts, edges=edges, plan=plan, rows_of=rows_of, suspects=stored_suspects(run, MINHASH))
+
+
+def refuse_hidden_nans(run: StageRun) -> None:
+    """No recipe may read a table that a session of Sail with its default settings would misread."""
+    for table, _, leaf in sorted(read_leaves(run.store, MINHASH, "hidden_nans")):
+        harvest = run.inventory.harvests[table]
+        reason = f"Sail's default settings lose the NaN in column {leaf[0]!r}"
+        run.inventory.harvests[table] = replace(harvest, no_parent_reason=harvest.no_parent_reason or reason)
 
 
 def summarise(run: StageRun, outcome: Outcome, clock: StageClock, prices: PriceBook) -> dict[str, Any]:

@@ -56,7 +56,7 @@ class Engine:
         versions: Versions of r2d2, python, pyspark, duckdb and, under its name, of the engine.
         workers_share_files: A local path written by the driver is visible to the workers.
         reads_legacy_calendar: Dates of Spark's legacy calendar are read as those that were meant; Sail does not.
-        reads_absolute_paths: Delta files that a log names by absolute path (of a shallow clone) are read; Sail does not.
+        reads_absolute_paths: Delta files named by absolute path, as in a shallow clone, are read; Sail does not.
     """
 
     spark: SparkSession

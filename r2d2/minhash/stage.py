@@ -17,10 +17,10 @@ from r2d2.scan.stored import (
     MINHASH,
     read_evidence,
     read_graph,
-    read_lies,
+    read_leaves,
     read_pairs,
     read_verdicts,
-    write_lies,
+    write_leaves,
     write_pairs,
     write_verdicts,
 )
@@ -36,7 +36,7 @@ def run_minhash(run: StageRun, graph_stage: str, pairs_stage: str) -> dict[str, 
     """Store the pairs of an earlier stage that samples do not refute; tables that fail on the way are stored too.
 
     Pairs that this stage has answered before are not asked again. What the scan sees of each file is compared with what
-    the metadata had proved of it; the claims that turn out to be wrong are stored.
+    the metadata had proved of it: claims that turn out to be wrong are stored, and leaves in which some engines lose NaN.
 
     Returns:
         The pairs that survive, wrong claims so far, and bytes that were read.
@@ -48,14 +48,16 @@ def run_minhash(run: StageRun, graph_stage: str, pairs_stage: str) -> dict[str, 
     comparison = _compare(run, asked, graph, pairs_stage)
     run.fail(MINHASH, comparison.faults)
     verdicts |= comparison.verdicts
-    lies = read_lies(run.store, MINHASH) | set(comparison.lies)
+    lies = read_leaves(run.store, MINHASH, "lies") | set(comparison.lies)
+    hidden = read_leaves(run.store, MINHASH, "hidden_nans") | set(comparison.hidden_nans)
     survivors = {
         pair: mark
         for pair, mark in pairs.items()
         if pair in verdicts and verdicts[pair].missing == 0 and _is_active(run.inventory, pair)
     }
     write_verdicts(run.store, MINHASH, verdicts)
-    write_lies(run.store, MINHASH, lies)
+    write_leaves(run.store, MINHASH, "lies", lies)
+    write_leaves(run.store, MINHASH, "hidden_nans", hidden)
     write_pairs(run.store, MINHASH, survivors)
     counts = {"pairs": len(survivors), "lies": len(lies), "bytes_read": comparison.bytes_read}
     run.store.commit(MINHASH, counts)

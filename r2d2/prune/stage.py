@@ -26,7 +26,7 @@ from r2d2.scan.stored import (
     GRAPH,
     MINMAX,
     read_graph,
-    read_lies,
+    read_leaves,
     write_graph,
     write_identical,
     write_pairs,
@@ -89,7 +89,7 @@ def run_minmax(run: StageRun, lies_stage: str) -> dict[str, int]:
 def stored_suspects(run: StageRun, lies_stage: str) -> dict[Suspect, list[int]]:
     """Writers and types with claims that a scan has found to be wrong, and the tables in which it found them."""
     wrong: dict[int, set[tuple[int, LeafPath]]] = {}
-    for table, fragment, leaf in read_lies(run.store, lies_stage):
+    for table, fragment, leaf in read_leaves(run.store, lies_stage, "lies"):
         wrong.setdefault(table, set()).add((fragment, leaf))
     suspects: dict[Suspect, list[int]] = {}
     for table, claims in claims_of(run.store, run.inventory, sorted(wrong)).items():

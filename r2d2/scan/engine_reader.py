@@ -19,8 +19,17 @@ from r2d2.model import Format, Fragment, Harvest, is_case_sensitive, leaves, spa
 from r2d2.scan.duck import KernelLimits, connect
 from r2d2.scan.evidence import WHOLE
 from r2d2.scan.files import is_expanded
-from r2d2.scan.fingerprints import ScanItem, fingerprint_batches, lie_report, observed_batches, report, unreadable
-from r2d2.scan.observe import exceeds, expected_of
+from r2d2.scan.fingerprints import (
+    HIDDEN_NAN,
+    LIE,
+    ScanItem,
+    fingerprint_batches,
+    leaf_report,
+    observed_batches,
+    report,
+    unreadable,
+)
+from r2d2.scan.observe import exceeds, expected_of, hides_nan
 from r2d2.scan.rowhash import RowHasher, check_hash_version
 from r2d2.scan.sample import Seen
 from r2d2.scan.source import arrow_source, leaf_observer
@@ -154,4 +163,6 @@ def _scan(
         yield from observed_batches(connection, source, item, hasher, observed)
         for observer, leaf in zip(observed.observers, observed.leaves, strict=True):
             if exceeds(observer, leaf, observed.rows):
-                yield lie_report(item, WHOLE, observer.expected.path)
+                yield leaf_report(item, LIE, WHOLE, observer.expected.path)
+            if hides_nan(observer, leaf, whole_file=False):
+                yield leaf_report(item, HIDDEN_NAN, WHOLE, observer.expected.path)

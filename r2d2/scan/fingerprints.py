@@ -24,7 +24,7 @@ from r2d2.scan.duck import KernelLimits, connect
 from r2d2.scan.faithful import check_engine_reads, check_faithful
 from r2d2.scan.files import check_unchanged, duckdb_path
 from r2d2.scan.footer import Footer, read_footer
-from r2d2.scan.observe import expected_of, is_lie
+from r2d2.scan.observe import expected_of, hides_nan, is_lie
 from r2d2.scan.rowhash import Digest, RowHasher, check_hash_version, structs_on
 from r2d2.scan.sample import Lanes, Seen, buckets_of, sample_batches, sample_sql
 from r2d2.scan.source import Source, leaf_digests, leaf_observer, parquet_source
@@ -47,8 +47,9 @@ FINGERPRINTS = pa.schema(
 """No NULLs: Sail cannot pass them through a cogrouped kernel."""
 
 REPORT = -1
-LIE = "lie"
-"""Status of a report that is no end of an item: the message names a file and a leaf whose metadata is wrong."""
+LIE, HIDDEN_NAN = "lie", "hidden NaN"
+"""Status of reports that are no end of an item: the message names a file and a leaf whose metadata is wrong, or in
+which `observe.hides_nan` holds."""
 EVERYTHING = 1 << 64
 """The threshold that keeps every fingerprint."""
 
@@ -277,7 +278,9 @@ def _sampled(
         raise _miscounted()
     for observer, leaf in zip(observers, seen.leaves, strict=True):
         if is_lie(observer, leaf, live):
-            yield lie_report(item, file.number, observer.expected.path)
+            yield leaf_report(item, LIE, file.number, observer.expected.path)
+        if hides_nan(observer, leaf, whole_file=True):
+            yield leaf_report(item, HIDDEN_NAN, file.number, observer.expected.path)
 
 
 def observed_batches(
@@ -399,7 +402,7 @@ def _report(item: ScanItem, **told: Any) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist([row], schema=FINGERPRINTS)
 
 
-def lie_report(item: ScanItem, fragment: int, path: LeafPath) -> pa.RecordBatch:
-    """The row that says that the metadata of a file is wrong about a leaf."""
+def leaf_report(item: ScanItem, status: str, fragment: int, path: LeafPath) -> pa.RecordBatch:
+    """The row that says what is odd about a leaf of a file: LIE or HIDDEN_NAN."""
     message = json.dumps({"fragment": fragment, "leaf": leaf_key(path)})
-    return _report(item, message=message, status=LIE)
+    return _report(item, message=message, status=status)

@@ -30,7 +30,7 @@ class Footer:
         schema: One nullable field per top-level column, in file order, names verbatim (they may repeat).
         int96: Leaves that hold values stored as INT96.
         rows: Rows of the file.
-        writer: `created_by`, or empty.
+        writer: `created_by`, empty where it is missing or no text.
         column_bytes: Compressed bytes of all column chunks, per top-level column.
         data: The footer with its trailer, as stored.
         legacy_calendar: The file holds dates or timestamps as Spark 2 wrote them; only Spark reads them as meant.
@@ -76,7 +76,7 @@ def read_footer(uri: str) -> Footer:
         schema=schema,
         int96=int96,
         rows=metadata.num_rows,
-        writer=metadata.created_by or "",
+        writer=_writer(metadata),
         column_bytes=_column_bytes(facts, schema),
         data=data,
         legacy_calendar=is_legacy(keys, schema, has_int96=bool(int96)),
@@ -150,6 +150,13 @@ def _facts(data: bytes, metadata: pq.FileMetaData, name: str) -> FooterFacts:
     if sum(group.rows or 0 for group in facts.groups) != metadata.num_rows:
         raise TableFailed(f"{name} has a footer that miscounts its rows", error="NotParquet")
     return facts
+
+
+def _writer(metadata: pq.FileMetaData) -> str:
+    try:
+        return metadata.created_by or ""
+    except UnicodeDecodeError:
+        return ""
 
 
 def _column_bytes(facts: FooterFacts, schema: pa.Schema) -> tuple[int, ...]:

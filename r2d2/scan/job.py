@@ -13,11 +13,11 @@ import pyarrow as pa
 from pyspark.errors import AnalysisException, PySparkException
 
 from r2d2.errors import EngineError, TableFailed, TableFault, TableUnsupported
-from r2d2.model import LeafPath, leaf_path, spark_ddl
+from r2d2.model import LeafOfFile, leaf_path, spark_ddl
 from r2d2.scan.compare import PAIRS, VERDICTS, Verdict, compare_bucket
 from r2d2.scan.duck import KernelLimits
 from r2d2.scan.evidence import of_table
-from r2d2.scan.fingerprints import EVERYTHING, FINGERPRINTS, LIE, REPORT, ScanItem, scan_items
+from r2d2.scan.fingerprints import EVERYTHING, FINGERPRINTS, HIDDEN_NAN, LIE, REPORT, ScanItem, scan_items
 from r2d2.scan.plan import Buckets, Pair, TableScan, assign_buckets, balanced, items_of, leaves_of, pair_rows
 from r2d2.scan.rowhash import RowHasher
 from r2d2.session import engine_errors, pyspark_errors
@@ -53,13 +53,15 @@ class Comparison:
         rows_of: Rows seen, by table.
         bytes_read: Compressed bytes of the column chunks asked for, plus footers.
         lies: Where a scan contradicts what metadata had proved: table, position of the fragment, leaf.
+        hidden_nans: The same for floats in which some engines lose NaN: see `observe.hides_nan`.
     """
 
     verdicts: Mapping[Pair, Verdict]
     rows_of: Mapping[int, int] = field(default_factory=dict)
     faults: Mapping[int, TableFault] = field(default_factory=dict)
     bytes_read: int = 0
-    lies: Sequence[tuple[int, int, LeafPath]] = ()
+    lies: Sequence[LeafOfFile] = ()
+    hidden_nans: Sequence[LeafOfFile] = ()
 
 
 def compare_tables(
@@ -210,11 +212,11 @@ def _outcome(
 ) -> Comparison:
     answers: dict[Pair, list[dict[str, Any]]] = {pair: [] for pair in pairs}
     reports: list[dict[str, Any]] = []
-    lies: list[tuple[int, int, LeafPath]] = []
+    told: dict[str, list[LeafOfFile]] = {LIE: [], HIDDEN_NAN: []}
     for row in rows.to_pylist():
-        if row["status"] == LIE:
-            told = json.loads(row["message"])
-            lies.append((row["table"], told["fragment"], leaf_path(told["leaf"])))
+        if row["status"] in told:
+            place = json.loads(row["message"])
+            told[row["status"]].append((row["table"], place["fragment"], leaf_path(place["leaf"])))
         elif row["child"] == REPORT:
             reports.append(row)
         else:
@@ -238,7 +240,8 @@ def _outcome(
         },
         rows_of=rows_of,
         faults=faults,
-        lies=sorted(lies),
+        lies=sorted(told[LIE]),
+        hidden_nans=sorted(told[HIDDEN_NAN]),
         bytes_read=sum(row["bytes_read"] for row in reports)
         + sum(scan.harvest.table_bytes for scan in scans if scan.harvest.reader == "engine"),
     )

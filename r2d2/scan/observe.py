@@ -121,6 +121,17 @@ def _outermost(values: Iterable[Any], pick: Any) -> Any:
     return pick((value for value in values if value is not None), default=None)
 
 
+def hides_nan(observer: Observer, seen: Observation, *, whole_file: bool) -> bool:
+    """Whether an engine that takes a file's bounds for values would lose NaN: Sail does, with its default settings.
+
+    Args:
+        observer: What was observed.
+        seen: What was seen of it.
+        whole_file: It was seen in all rows of one file; otherwise a file with NaN may have one other value only.
+    """
+    return observer.is_float and seen.nans > 0 and (seen.low == seen.high or not whole_file)
+
+
 def exceeds(observer: Observer, seen: Observation, rows: int) -> bool:
     """Whether some live rows of a table have what its metadata had excluded for all of them."""
     proved = observer.expected.proved

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from r2d2.model import LeafPath, SchemaClass, SchemaGraph, is_case_sensitive, leaf_key, leaf_path
+from r2d2.model import LeafOfFile, SchemaClass, SchemaGraph, is_case_sensitive, leaf_key, leaf_path
 from r2d2.scan.compare import Verdict
 from r2d2.scan.plan import Pair
 
@@ -43,14 +43,12 @@ VERDICTS = pa.schema(
     ]
 )
 """What a comparison of rows has found out about each pair."""
-LIES = pa.schema([("table", pa.int32()), ("fragment", pa.int32()), ("leaf", pa.string())])
-"""Claims that a scan has found to be wrong."""
+LEAVES_OF_FILES = pa.schema([("table", pa.int32()), ("fragment", pa.int32()), ("leaf", pa.string())])
+"""Leaves of files of which a scan has something to tell."""
 EVIDENCE = pa.schema([("table", pa.int32()), ("evidence", pa.binary())])
 """What metadata proves about each table, as `scan.evidence.pack` writes it."""
 EVIDENCE_TABLES = ("evidence-tables", "evidence-files")
 """Stored evidence: of the tables of the listing, and of the files of folders that are not one table."""
-
-Lie = tuple[int, int, LeafPath]
 
 
 def write_graph(store: StageStore, stage: str, graph: SchemaGraph) -> None:
@@ -108,15 +106,15 @@ def read_verdicts(store: StageStore, stage: str) -> dict[Pair, Verdict]:
     return {_pair(row): Verdict(**{name: row[name] for name in counts}) for row in rows}
 
 
-def write_lies(store: StageStore, stage: str, lies: Iterable[Lie]) -> None:
-    """Store claims that turned out to be wrong."""
-    rows = [{"table": table, "fragment": fragment, "leaf": leaf_key(leaf)} for table, fragment, leaf in sorted(lies)]
-    store.write_table(stage, "lies", pa.Table.from_pylist(rows, schema=LIES))
+def write_leaves(store: StageStore, stage: str, name: str, leaves: Iterable[LeafOfFile]) -> None:
+    """Store leaves of files: `lies` (claims that turned out to be wrong) or `hidden_nans`."""
+    rows = [{"table": table, "fragment": fragment, "leaf": leaf_key(leaf)} for table, fragment, leaf in sorted(leaves)]
+    store.write_table(stage, name, pa.Table.from_pylist(rows, schema=LEAVES_OF_FILES))
 
 
-def read_lies(store: StageStore, stage: str) -> set[Lie]:
-    """Claims that turned out to be wrong: table, position of the fragment, leaf."""
-    rows = store.read_table(stage, "lies", LIES).to_pylist()
+def read_leaves(store: StageStore, stage: str, name: str) -> set[LeafOfFile]:
+    """Stored leaves of files: table, position of the fragment, leaf."""
+    rows = store.read_table(stage, name, LEAVES_OF_FILES).to_pylist()
     return {(row["table"], row["fragment"], leaf_path(row["leaf"])) for row in rows}
 
 

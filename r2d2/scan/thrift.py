@@ -93,17 +93,19 @@ def _fields(data: bytes, at: int, wanted: Mapping[int, tuple[int, _Read]]) -> tu
     Args:
         data: The footer.
         at: Position of the struct.
-        wanted: Type and reader of fields by number. Booleans are always among what is found.
+        wanted: Type and reader of fields by number; the reader of a boolean is not called.
     """
     found: dict[int, Any] = {}
     field = 0
     while (head := data[at]) != _STOP:
         field, at = (field + (head >> 4), at + 1) if head > 15 else _signed(data, at + 1)
         kind = head & 15
+        wanted_kind, read = wanted.get(field, _NOT_WANTED)
         if kind in (_TRUE, _FALSE):
-            found[field] = kind == _TRUE
-        elif field in wanted and wanted[field][0] == kind:
-            found[field], at = wanted[field][1](data, at)
+            if wanted_kind == _TRUE:
+                found[field] = kind == _TRUE
+        elif kind == wanted_kind:
+            found[field], at = read(data, at)
         else:
             at = _skip(data, at, kind)
     return found, at + 1
@@ -187,8 +189,9 @@ def _column_order(data: bytes, at: int) -> tuple[bool, int]:
     return 1 in found, at
 
 
-_BOUND, _COUNT = (_BINARY, _binary), (_I64, _signed)
-_STATISTICS = {1: _BOUND, 2: _BOUND, 3: _COUNT, 5: _BOUND, 6: _BOUND, 9: _COUNT}
+_NOT_WANTED = (_STOP, _signed)
+_BOUND, _COUNT, _FLAG = (_BINARY, _binary), (_I64, _signed), (_TRUE, _signed)
+_STATISTICS = {1: _BOUND, 2: _BOUND, 3: _COUNT, 5: _BOUND, 6: _BOUND, 7: _FLAG, 8: _FLAG, 9: _COUNT}
 _COLUMN_METADATA = {5: _COUNT, 7: _COUNT, 12: (_STRUCT, _statistics)}
 _COLUMN_CHUNK = {1: (_BINARY, _binary), 3: (_STRUCT, _column_metadata)}
 _ROW_GROUP = {1: (_LIST, _structs(_column_chunk)), 3: _COUNT}

@@ -204,3 +204,17 @@ def test_dates_of_the_legacy_calendar_are_no_days_of_this_one(lake: Path, engine
     results = audited(lake, engine)
     assert edges(results) == set()
     assert engine.reads_legacy_calendar or results.status("legacy.parquet") == "unsupported"
+
+
+@pytest.mark.core
+def test_no_recipe_reads_a_column_in_which_some_sessions_lose_nan(lake: Path, engine: Engine) -> None:
+    """Sail with its default settings takes a file's only bound for all of its values, though NaN is none of them."""
+    rows = {"constant": [1.0, float("nan"), 1.0], "varied": [1.0, float("nan"), 2.0]}
+    for name, values in rows.items():
+        for copy in ("a", "b"):
+            (lake / f"{name}_{copy}").mkdir()
+            table = pa.table({"x": values * 700, "note": [f"{name} {n}" for n in range(2100)]})
+            pq.write_table(table, lake / f"{name}_{copy}" / "part.parquet")
+    results = audited(lake, engine)
+    assert edges(results) == {(f"{n}_{a}", f"{n}_{b}") for n in rows for a, b in ("ab", "ba")}
+    assert {name.split("_")[0] for name in proposed(results)} == {"varied"}

@@ -20,7 +20,7 @@ from r2d2.lake.harvest import CLAIM, FRAGMENT, HARVESTS
 from r2d2.lake.inventory import FAILURES, FOUND
 from r2d2.scan.compare import PAIRS, VERDICTS
 from r2d2.scan.fingerprints import FINGERPRINTS
-from r2d2.scan.stored import CLASS_EDGES, CLASSES, EVIDENCE, IDENTICAL, LIES, STORED_PAIRS
+from r2d2.scan.stored import CLASS_EDGES, CLASSES, EVIDENCE, IDENTICAL, LEAVES_OF_FILES, STORED_PAIRS
 from r2d2.scan.stored import VERDICTS as STORED_VERDICTS
 from r2d2.session import delta_package
 from r2d2.store.results import RESULT_SCHEMAS
@@ -259,7 +259,7 @@ STORED: dict[str, pa.Schema | pa.StructType] = {
     "minmax/sharing": STORED_PAIRS,
     "minmax/pairs": STORED_PAIRS,
     "minhash/verdicts": STORED_VERDICTS,
-    "minhash/lies": LIES,
+    "minhash/lies": LEAVES_OF_FILES,
     "minhash/pairs": STORED_PAIRS,
     "minhash/failures": FAILURES,
     "verify/edges": EDGES,
