@@ -44,7 +44,8 @@ _TEXTS = (KINDS[TypeClass.STRING], KINDS[TypeClass.BINARY])
 
 
 def other_class(child: Leaves, parent: Leaves) -> Mask:
-    return is_set(child.flags, Flag.HAS_VALUE) & (child.kind != parent.kind)
+    found: Mask = is_set(child.flags, Flag.HAS_VALUE) & (child.kind != parent.kind)
+    return found
 
 
 def nulls(child: Leaves, parent: Leaves) -> Mask:
@@ -59,7 +60,8 @@ def nans(child: Leaves, parent: Leaves) -> Mask:
 
 
 def ranges(child: Leaves, parent: Leaves) -> Mask:
-    return is_set(child.flags, Flag.HAS_VALUE) & (child.kind == parent.kind) & outside(child, parent)
+    found: Mask = is_set(child.flags, Flag.HAS_VALUE) & (child.kind == parent.kind) & outside(child, parent)
+    return found
 
 
 def ranges_of_numbers(child: Leaves, parent: Leaves) -> Mask:

@@ -12,19 +12,18 @@ from pyiceberg.manifest import DataFileContent, FileFormat
 
 from r2d2.errors import TableFailed, TableFault, TableUnsupported
 from r2d2.lake.delta_files import Files, list_files
-from r2d2.lake.iceberg_manifests import PATH_FIELD, Entry, ManifestReader
+from r2d2.lake.iceberg_deletes import DeleteIndex
+from r2d2.lake.iceberg_manifests import Entry, ManifestReader
 from r2d2.lake.iceberg_metadata import FOLDER, PartitionField, TableMetadata, metadata_files, read_metadata
 from r2d2.lake.iceberg_schema import leaf_ids, parse_schema, stored_as
 from r2d2.lake.iceberg_stats import computed_by, manifest_claims
 from r2d2.model import Claim, FileStamp, FoundTable, Fragment, Harvest
-from r2d2.scan.deletes import DeleteFile, Deletes
 from r2d2.scan.field_ids import field_id
 from r2d2.scan.files import is_remote, stamp
 
 NO_PARENT_REASON = "Spark and Sail read Iceberg tables only with a catalog or Iceberg's own runtime"
 
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-_PartitionKey = tuple[int, tuple[tuple[int, Any], ...]]
 
 
 def harvest_iceberg(found: FoundTable) -> Harvest:
@@ -51,7 +50,7 @@ def harvest_iceberg(found: FoundTable) -> Harvest:
     _check_readable(entries)
     data = sorted((entry for entry in entries if entry.content is DataFileContent.DATA), key=lambda entry: entry.uri)
     stamps = _stamps(entries, files)
-    deletes = _DeleteIndex([e for e in entries if e.content is not DataFileContent.DATA], stamps)
+    deletes = DeleteIndex([e for e in entries if e.content is not DataFileContent.DATA], stamps, metadata, schema)
     fragments, claims = _fragments(data, stamps, deletes, metadata, schema)
     return Harvest(
         schema=schema,
@@ -82,14 +81,14 @@ def is_current(found: FoundTable, harvest: Harvest) -> bool:
 
 def _check_readable(entries: Sequence[Entry]) -> None:
     for entry in entries:
-        if entry.content is DataFileContent.EQUALITY_DELETES:
-            raise TableUnsupported("equality deletes are not supported", error="IcebergDeletes")
         is_vector = entry.content is DataFileContent.POSITION_DELETES and entry.file_format is FileFormat.PUFFIN
         if entry.file_format is not FileFormat.PARQUET and not is_vector:
             kind = "data" if entry.content is DataFileContent.DATA else "delete"
             raise TableUnsupported(
                 f"{kind} files of format {entry.file_format.value} are not supported", error="IcebergFormat"
             )
+        if entry.content is DataFileContent.EQUALITY_DELETES and not entry.equality:
+            raise TableFailed("an equality delete file does not say what it compares", error="IcebergManifest")
         if is_vector and (entry.referenced is None or entry.offset is None or entry.length is None):
             raise TableFailed("a deletion vector lacks its place or its data file", error="IcebergManifest")
     paths = [entry.uri for entry in entries if entry.content is DataFileContent.DATA]
@@ -127,86 +126,30 @@ def _history_bytes(files: Files, used: Mapping[str, FileStamp]) -> int:
     )
 
 
-# --- deletes ----------------------------------------------------------------------------------------------------------
-
-
-class _DeleteIndex:
-    """Finds the delete files of a data file, by the rules of the specification's *Scan Planning*."""
-
-    def __init__(self, deletes: Sequence[Entry], stamps: Mapping[str, FileStamp]) -> None:
-        self._stamps = stamps
-        self._by_path: dict[str, list[Entry]] = {}
-        self._by_partition: dict[_PartitionKey, list[Entry]] = {}
-        for entry in deletes:
-            if entry.referenced is not None:
-                self._by_path.setdefault(entry.referenced, []).append(entry)
-            else:
-                self._by_partition.setdefault(entry.partition_key, []).append(entry)
-
-    def of(self, data: Entry) -> list[Entry]:
-        """Delete files that may delete rows of a data file: its vector, which holds all older deletes, or the others.
-
-        Raises:
-            TableFailed: If the file has two vectors, or a delete file names it that is of another partition.
-        """
-        own = [entry for entry in self._by_path.get(data.path, ()) if entry.sequence >= data.sequence]
-        if any(entry.partition_key != data.partition_key for entry in own):
-            raise TableFailed("a delete file names a data file of another partition", error="IcebergManifest")
-        vectors = [entry for entry in own if entry.file_format is FileFormat.PUFFIN]
-        if len(vectors) > 1:
-            raise TableFailed("a data file has two deletion vectors", error="IcebergManifest")
-        shared = self._by_partition.get(data.partition_key, ())
-        return vectors or own + [e for e in shared if e.sequence >= data.sequence and _may_name(e, data.path)]
-
-    def text_of(self, data: Entry, deletes: Sequence[Entry]) -> str:
-        """The name of the deletes for the fragment; empty without any."""
-        return Deletes(path=data.path, files=tuple(sorted(map(self._file, deletes), key=_order))).to_text()
-
-    def _file(self, entry: Entry) -> DeleteFile:
-        pinned = self._stamps[entry.uri]
-        is_vector = entry.file_format is FileFormat.PUFFIN
-        return DeleteFile(
-            uri=pinned.uri,
-            size=pinned.size,
-            token=pinned.token,
-            offset=entry.offset if is_vector else None,
-            length=entry.length if is_vector else None,
-            rows=entry.rows if is_vector else None,
-        )
-
-
-def _order(file: DeleteFile) -> tuple[str, int]:
-    return file.uri, file.offset or 0
-
-
-def _may_name(delete: Entry, path: str) -> bool:
-    """Whether a file of position deletes may name a data file, going by the bounds of its paths."""
-    low, high, own = delete.lows.get(PATH_FIELD), delete.highs.get(PATH_FIELD), path.encode()
-    return (low is None or low <= own) and (high is None or own <= high)
-
-
 # --- fragments --------------------------------------------------------------------------------------------------------
 
 
 def _fragments(
     data: Sequence[Entry],
     stamps: Mapping[str, FileStamp],
-    index: _DeleteIndex,
+    index: DeleteIndex,
     metadata: TableMetadata,
     schema: pa.Schema,
 ) -> tuple[tuple[Fragment, ...], tuple[Claim, ...]]:
     leaves = list(leaf_ids(schema))
+    names = {field_id(column): column.name for column in schema}
     fragments: list[Fragment] = []
     claims: list[Claim] = []
     for position, entry in enumerate(data):
         deletes = index.of(entry)
+        partition = dict(_identity_partition(entry, metadata, schema))
         fragments.append(
             Fragment(
                 stamp=stamps[entry.uri],
                 data_uri=entry.uri,
                 rows=_live_rows(entry, deletes),
-                partition=dict(_identity_partition(entry, metadata, schema)),
-                deletes=index.text_of(entry, deletes) if deletes else "",
+                partition={names[number]: text for number, text in partition.items()},
+                deletes=index.text_of(entry, deletes, partition) if deletes else "",
             )
         )
         writer = computed_by(entry, metadata.writers.get(entry.snapshot, ""))
@@ -215,7 +158,7 @@ def _fragments(
 
 
 def _live_rows(entry: Entry, deletes: Sequence[Entry]) -> int | None:
-    """Rows that are left: files of positions may name a row twice, vectors count what they delete."""
+    """Rows that are left: only vectors count what they delete."""
     if any(delete.file_format is not FileFormat.PUFFIN for delete in deletes):
         return None
     left = entry.rows - sum(delete.rows for delete in deletes)
@@ -224,15 +167,15 @@ def _live_rows(entry: Entry, deletes: Sequence[Entry]) -> int | None:
     return left
 
 
-def _identity_partition(entry: Entry, metadata: TableMetadata, schema: pa.Schema) -> Iterator[tuple[str, str | None]]:
-    """Values, as text, of the columns that a file of an imported Hive layout lacks; others have them in the file."""
+def _identity_partition(entry: Entry, metadata: TableMetadata, schema: pa.Schema) -> Iterator[tuple[int, str | None]]:
+    """Values, as text by field id, of the columns that a file of an imported Hive layout lacks."""
     if entry.spec not in metadata.specs:
         raise TableFailed("a manifest has a partition spec that the table lacks", error="IcebergManifest")
     columns = {field_id(column): column for column in schema}
     for part in metadata.specs[entry.spec]:
         if part.transform == "identity" and part.source in columns and part.id in entry.partition:
             column = columns[part.source]
-            yield column.name, _as_text(entry.partition[part.id], column.type)
+            yield part.source, _as_text(entry.partition[part.id], column.type)
         elif part.transform == "identity" and _is_nested(part, schema):
             raise TableUnsupported("partitions by fields of structs are not supported", error="IcebergPartition")
 

@@ -31,7 +31,7 @@ PATH_FIELD = 2147483546
 """Reserved id of the column `file_path` in files of position deletes."""
 
 _NEWEST_SCHEMA = 3
-_REFERENCED, _OFFSET, _LENGTH = 143, 144, 145
+_EQUALITY, _REFERENCED, _OFFSET, _LENGTH = 135, 143, 144, 145
 _PLACES = {
     found.field_id: place
     for place, found in enumerate(MANIFEST_ENTRY_SCHEMAS[_NEWEST_SCHEMA].find_field("data_file").field_type.fields)  # type: ignore[attr-defined]
@@ -55,6 +55,7 @@ class Entry:
         sequence: Data sequence number: deletes apply to files that are not newer.
         snapshot: The snapshot that added it, where known.
         has_offsets: It says where its row groups begin, as files do that an engine has written for the table.
+        equality: Ids of the columns by whose values it deletes rows; empty for other files.
         referenced: The one data file whose rows it deletes.
         offset, length: Place of a deletion vector in the file.
         values, nulls, nans: Counts by field id.
@@ -72,6 +73,7 @@ class Entry:
     sequence: int
     snapshot: int | None
     has_offsets: bool
+    equality: tuple[int, ...]
     referenced: str | None
     offset: int | None
     length: int | None
@@ -161,6 +163,7 @@ class ManifestReader:
             sequence=_sequence(entry, manifest),
             snapshot=entry.snapshot_id if entry.snapshot_id is not None else manifest.added_snapshot_id,
             has_offsets=bool(file.split_offsets),
+            equality=tuple(sorted(file[_PLACES[_EQUALITY]] or ())),
             referenced=file[_PLACES[_REFERENCED]],
             offset=file[_PLACES[_OFFSET]],
             length=file[_PLACES[_LENGTH]],

@@ -53,6 +53,7 @@ class TableMetadata:
     Attributes:
         schema: The current schema as in the file.
         name_mapping: `schema.name-mapping.default`, unparsed; None where the table has none.
+        schemas: All schemas that the table has had, the current one last.
         specs: Partition specs by id.
         snapshot: The current snapshot; None for a table without one.
         snapshots: All snapshots that the table keeps.
@@ -61,6 +62,7 @@ class TableMetadata:
 
     schema: Mapping[str, Any]
     name_mapping: str | None
+    schemas: Sequence[Mapping[str, Any]]
     specs: Mapping[int, Sequence[PartitionField]]
     snapshot: Mapping[str, Any] | None
     snapshots: Sequence[Mapping[str, Any]]
@@ -181,9 +183,11 @@ def _parse(raw: Mapping[str, Any], size: int) -> TableMetadata:
         raise TableUnsupported("encrypted Iceberg tables are not supported", error="Encrypted")
     try:
         properties = raw.get("properties") or {}
+        schema = _current_schema(raw)
         return TableMetadata(
-            schema=_current_schema(raw),
+            schema=schema,
             name_mapping=properties.get("schema.name-mapping.default"),
+            schemas=[*map(dict, raw.get("schemas") or ()), schema],
             specs=_specs(raw),
             snapshot=_current_snapshot(raw),
             snapshots=_snapshots(raw),

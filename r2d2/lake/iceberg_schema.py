@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -54,6 +54,28 @@ def parse_schema(raw: Mapping[str, Any], name_mapping: str | None) -> pa.Schema:
     if len(set(ids)) < len(ids) or len({field.name for field in fields}) < len(fields):
         raise TableFailed("the Iceberg schema has two columns of one name or id", error="IcebergMetadata")
     return pa.schema(fields)
+
+
+def column_of_id(number: int, schemas: Sequence[Mapping[str, Any]], name_mapping: str | None) -> pa.Field:
+    """The top-level column of an id, with id and names, as the last of some schemas has it that has it at all.
+
+    Args:
+        number: The field id.
+        schemas: As in the metadata file.
+        name_mapping: See `parse_schema`.
+
+    Raises:
+        TableUnsupported: If no schema has such a top-level column, or it has a type that is not read.
+        TableFailed: If a schema or the mapping is broken.
+    """
+    try:
+        raw = [field for schema in schemas for field in schema["fields"] if int(field["id"]) == number]
+        mapping = _Mapping(json.loads(name_mapping) if name_mapping is not None else [])
+        if raw:
+            return _field(raw[-1], mapping)
+    except _BROKEN as exc:
+        raise TableFailed("the schema in the Iceberg metadata is broken", error="IcebergMetadata") from exc
+    raise TableUnsupported("equality deletes by fields of structs are not supported", error="IcebergDeletes")
 
 
 def leaf_ids(schema: pa.Schema) -> Iterator[tuple[int, LeafPath, pa.DataType]]:

@@ -14,10 +14,10 @@ from r2d2.prune.boxes import file_verdict, has_files
 from r2d2.prune.minmax import surviving, tables_of
 from r2d2.scan.plan import column_order, matching_paths
 
-BLOCK_PAIRS = 4_000_000
-"""Pairs that one work item looks at, at most about."""
+BLOCK_TABLES = 20_000
+"""Children of one block: the evidence of a table of 40 columns takes about 10 kB while it is judged."""
 
-BLOCK_EDGES = 1024
+ITEM_EDGES = 1024
 """Class edges in one work item, at most."""
 
 SURVIVORS = pa.schema(
@@ -30,6 +30,7 @@ SURVIVORS = pa.schema(
     ]
 )
 DONE = -1
+_PAIRS = pa.schema(list(SURVIVORS)[1:])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,22 +49,21 @@ class Block:
     parent_leaf: tuple[int, ...]
 
     @property
-    def pairs(self) -> int:
-        """Pairs of tables."""
-        return len(self.children) * len(self.parents)
+    def tables(self) -> int:
+        """Tables whose evidence is needed, which is what a block costs: few pairs are ever looked at."""
+        return len(self.children) + len(self.parents)
 
 
-def blocks_of(graph: SchemaGraph, *, block_pairs: int = BLOCK_PAIRS) -> Iterator[Block]:
+def blocks_of(graph: SchemaGraph, *, block_tables: int = BLOCK_TABLES) -> Iterator[Block]:
     """The pairs of a schema graph in blocks."""
     order = {c.id: column_order(sorted(c.names)) for c in graph.classes}
     for edge in graph.edges:
         child, parent = (graph.classes[end] for end in edge)
         places = parent_places(child, parent, order)
-        size = max(1, block_pairs // len(parent.tables))
-        for start in range(0, len(child.tables), size):
+        for start in range(0, len(child.tables), block_tables):
             yield Block(
                 column_set=child.id,
-                children=child.tables[start : start + size],
+                children=child.tables[start : start + block_tables],
                 parents=parent.tables,
                 parent_leaf=places,
             )
@@ -78,16 +78,16 @@ def parent_places(
     return tuple(place[path] for path in paths)
 
 
-def items_of(blocks: Iterable[Block], *, item_pairs: int = BLOCK_PAIRS) -> list[list[Block]]:
-    """Blocks in work items of about as many pairs each, in order."""
+def items_of(blocks: Iterable[Block], *, item_tables: int) -> list[list[Block]]:
+    """Blocks in work items of about as many tables each, in order."""
     items: list[list[Block]] = []
     room = 0
     for block in blocks:
-        if not items or block.pairs > room or len(items[-1]) >= BLOCK_EDGES:
+        if not items or block.tables > room or len(items[-1]) >= ITEM_EDGES:
             items.append([])
-            room = item_pairs
+            room = item_tables
         items[-1].append(block)
-        room -= block.pairs
+        room -= block.tables
     return items
 
 
@@ -106,22 +106,22 @@ def from_json(text: str) -> list[Block]:
 
 def answer(item: int, blocks: Sequence[Block], evidence: Mapping[int, bytes]) -> pa.Table:
     """The pairs of a work item that survive, and the row that says that the item was answered: schema SURVIVORS."""
-    found = [survivors_of(block, evidence) for block in blocks]
-    rows = [*(row for rows in found for row in rows), (DONE, DONE, DONE, False)]
-    child, parent, column_set, bag_excluded = (list(column) for column in zip(*rows, strict=True))
-    columns = [[item] * len(rows), child, parent, column_set, bag_excluded]
-    return pa.table(dict(zip(SURVIVORS.names, columns, strict=True)), schema=SURVIVORS)
+    done = pa.Table.from_pylist([{"child": DONE, "parent": DONE, "column_set": DONE, "bag_excluded": False}], _PAIRS)
+    rows = pa.concat_tables([*(survivors_of(block, evidence) for block in blocks), done])
+    return rows.add_column(0, SURVIVORS.field(0), pa.array(np.full(len(rows), item, np.int32)))
 
 
-def survivors_of(block: Block, evidence: Mapping[int, bytes]) -> list[tuple[int, int, int, bool]]:
-    """Child, parent, column set and whether a containment as bags is excluded, of the surviving pairs of a block."""
+def survivors_of(block: Block, evidence: Mapping[int, bytes]) -> pa.Table:
+    """The surviving pairs of a block: the columns of SURVIVORS without the item."""
     children, parents = tables_of(*((side, [evidence[t] for t in side]) for side in (block.children, block.parents)))
     c, p, bag_excluded = surviving(children, parents, block.parent_leaf)
     kept = np.ones(len(c), bool)
-    for place, (child, parent) in enumerate(zip(c.tolist(), p.tolist(), strict=True)):
+    several = (children.files[c] > 1) | (parents.files[p] > 1)
+    for place in np.flatnonzero(several).tolist():
+        child, parent = int(c[place]), int(p[place])
         if has_files(children, parents, child, parent):
             verdict = file_verdict(children, parents, child, parent, block.parent_leaf)
             kept[place] = not verdict.refuted
             bag_excluded[place] |= verdict.bag_excluded
-    found = zip(children.ids[c[kept]].tolist(), parents.ids[p[kept]].tolist(), bag_excluded[kept].tolist(), strict=True)
-    return [(child, parent, block.column_set, excluded) for child, parent, excluded in found]
+    columns = [children.ids[c[kept]], parents.ids[p[kept]], np.full(kept.sum(), block.column_set), bag_excluded[kept]]
+    return pa.Table.from_arrays([pa.array(column) for column in columns], _PAIRS.names).cast(_PAIRS)

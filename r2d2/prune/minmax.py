@@ -1,12 +1,13 @@
 """Stage 2, kernel: which pairs of tables survive their metadata.
 
 A pair is refuted when a witness of the child is disjoint from the parent's cover in some leaf. Everything works on
-arrays: a matrix of pairs while most are alive, then lists of the pairs that are left.
+arrays: lists of pairs that grow shorter leaf by leaf, the most selective first. Of many tables not even the pairs are
+listed: groups of tables are judged as if they were tables, and only the members of groups that survive are paired.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -23,8 +24,16 @@ Numbers = npt.NDArray[np.int64]
 
 NO_RANK = -1
 
-_DENSE = 0.25
-"""Share of a block's pairs that must be alive for a matrix to be faster than lists."""
+STEP_PAIRS = 1 << 20
+"""Pairs that are judged at once, with about 200 bytes each."""
+
+GROUP = 64
+"""Tables that are judged as one where there are more pairs than that."""
+
+FEW_PAIRS = 1 << 12
+"""Pairs for which it does not pay to find out which leaf refutes the most."""
+
+_LAST_RANK = 1 << 62
 _NUMBERS = ("kind", "flags", "rows", "nulls")
 _KEYS = ("low", "high", "first_high", "last_low")
 
@@ -139,25 +148,37 @@ def surviving(children: Tables, parents: Tables, parent_leaf: Sequence[int]) -> 
     Returns:
         Positions in `children`, positions in `parents`, and whether the counts exclude a containment as bags.
     """
-    alive = _alive_by_rows(children, parents)
-    c, p = np.ogrid[: len(children.ids), : len(parents.ids)]
-    bag_excluded = np.zeros(alive.shape, bool)
-    for leaf, other in enumerate(parent_leaf):
-        if alive.ndim == 2 and alive.mean() < _DENSE:
-            c, p = np.nonzero(alive)
-            alive, bag_excluded = np.ones(len(c), bool), bag_excluded[c, p]
-        child = children.evidence.at(children.first[c] + leaf)
-        parent = parents.evidence.at(parents.first[p] + other)
-        alive &= ~refuted(child, parent)
-        bag_excluded |= more_often(child.nulls, parent.nulls) | more_often(child.rows, parent.rows)
-        if alive.ndim == 1:
-            c, p, bag_excluded, alive = c[alive], p[alive], bag_excluded[alive], alive[alive]
-        if not alive.any():
-            break
-    if alive.ndim == 2:
-        c, p = np.nonzero(alive)
-        bag_excluded = bag_excluded[c, p]
+    leaves = list(enumerate(parent_leaf))
+    if len(children.ids) * len(parents.ids) > FEW_PAIRS:
+        leaves.sort(key=lambda pair: -_refuted_by(children, parents, *pair))
+    judged = [_judged(children, parents, leaves, c, p) for c, p in _candidates(children, parents, leaves)]
+    c, p, bag_excluded = (np.concatenate(part) for part in zip(*judged, strict=True))
     return c, p, bag_excluded
+
+
+def _judged(
+    children: Tables, parents: Tables, leaves: Sequence[tuple[int, int]], c: Indices, p: Indices
+) -> tuple[Indices, Indices, Mask]:
+    """Those of some pairs that survive all leaves, tried in the order given."""
+    alive = _alive_by_rows(children, parents, c, p)
+    c, p = c[alive], p[alive]
+    bag_excluded = np.zeros(len(c), bool)
+    for leaf, other in leaves:
+        child, parent = children.evidence.at(children.first[c] + leaf), parents.evidence.at(parents.first[p] + other)
+        bag_excluded |= more_often(child.nulls, parent.nulls) | more_often(child.rows, parent.rows)
+        alive = ~refuted(child, parent)
+        c, p, bag_excluded = c[alive], p[alive], bag_excluded[alive]
+        if not len(c):
+            break
+    return c, p, bag_excluded
+
+
+def _alive_by_rows(children: Tables, parents: Tables, c: Indices, p: Indices) -> Mask:
+    """All pairs but those of a table with itself, and of one with rows and one without any."""
+    has_row = is_set(children.evidence.flags[children.first], Flag.HAS_ROW)
+    empty = parents.evidence.rows[parents.first] == 0
+    alive: Mask = (children.ids[c] != parents.ids[p]) & ~(has_row[c] & empty[p])
+    return alive
 
 
 def more_often(child: Numbers, parent: Numbers) -> Mask:
@@ -166,10 +187,124 @@ def more_often(child: Numbers, parent: Numbers) -> Mask:
     return known & (child > parent)
 
 
-def _alive_by_rows(children: Tables, parents: Tables) -> Mask:
-    """All pairs but those of a table with itself, and of one with rows and one without any."""
-    has_row = is_set(children.evidence.flags[children.first], Flag.HAS_ROW)
-    empty = parents.evidence.rows[parents.first] == 0
-    alive: Mask = children.ids[:, None] != parents.ids[None, :]
-    alive &= ~(has_row[:, None] & empty[None, :])
-    return alive
+def _refuted_by(children: Tables, parents: Tables, leaf: int, other: int) -> int:
+    """How many pairs a leaf's ranges and NULLs refute, counted without looking at the pairs."""
+    child, parent = children.evidence.at(children.first + leaf), parents.evidence.at(parents.first + other)
+    lows, highs = np.sort(parent.low[parent.low != NO_RANK]), np.sort(parent.high[parent.high != NO_RANK])
+    before = len(lows) - np.searchsorted(lows, child.first_high[child.first_high != NO_RANK], side="right")
+    after = np.searchsorted(highs, child.last_low[child.last_low != NO_RANK], side="left")
+    nulls = np.count_nonzero(is_set(child.flags, Flag.HAS_NULL)) * np.count_nonzero(
+        ~is_set(parent.flags, Flag.MAY_NULL)
+    )
+    return int(before.sum() + after.sum() + nulls)
+
+
+# --- many tables ------------------------------------------------------------------------------------------------------
+
+
+def _candidates(
+    children: Tables, parents: Tables, leaves: Sequence[tuple[int, int]]
+) -> Iterator[tuple[Indices, Indices]]:
+    """All pairs where they are few; else those of groups of tables that are not refuted as groups.
+
+    Groups are neighbours in the most selective leaf. What a group as a whole cannot hold, none of its tables can, so
+    tables with disjoint ranges are never paired, and the price follows the pairs that are left.
+    """
+    if len(children.ids) * len(parents.ids) <= STEP_PAIRS:
+        c, p = np.indices((len(children.ids), len(parents.ids))).reshape(2, -1)
+        yield c, p
+        return
+    by_child, by_parent = _order(children, leaves[0][0]), _order(parents, leaves[0][1])
+    mixed = [leaf for leaf, other in leaves if not _of_one_kind(children, leaf) or not _of_one_kind(parents, other)]
+    grouped = _groups(children, by_child, as_children=True, mixed=mixed)
+    g, h, _ = surviving(grouped, _groups(parents, by_parent, as_children=False), _in_order(leaves))
+    for start in range(0, max(1, len(g)), max(1, STEP_PAIRS // GROUP**2)):
+        step = slice(start, start + max(1, STEP_PAIRS // GROUP**2))
+        yield _members(by_child, by_parent, g[step], h[step])
+
+
+def _in_order(leaves: Sequence[tuple[int, int]]) -> list[int]:
+    return [other for _, other in sorted(leaves)]
+
+
+def _order(tables: Tables, leaf: int) -> Indices:
+    evidence = tables.evidence.at(tables.first + leaf)
+    return np.lexsort((evidence.high, evidence.low))
+
+
+def _of_one_kind(tables: Tables, leaf: int) -> bool:
+    kinds = tables.evidence.kind[tables.first + leaf]
+    return bool((kinds == kinds[0]).all())
+
+
+def _members(by_child: Indices, by_parent: Indices, g: Indices, h: Indices) -> tuple[Indices, Indices]:
+    """The pairs of tables of some pairs of groups."""
+    inner = np.arange(GROUP)
+    c = np.broadcast_to((GROUP * g)[:, None, None] + inner[None, :, None], (len(g), GROUP, GROUP)).ravel()
+    p = np.broadcast_to((GROUP * h)[:, None, None] + inner[None, None, :], (len(g), GROUP, GROUP)).ravel()
+    there = (c < len(by_child)) & (p < len(by_parent))
+    return by_child[c[there]], by_parent[p[there]]
+
+
+def _groups(tables: Tables, order: Indices, *, as_children: bool, mixed: Sequence[int] = ()) -> Tables:
+    """Groups of neighbours as tables: what they prove holds for each of their members.
+
+    Args:
+        tables: Tables of one class.
+        order: Their positions; GROUP in a row make a group.
+        as_children: They are to be refuted as children: a group has what all members have; as parents it may have what
+            any member may have.
+        mixed: Leaves whose values prove nothing of a group, since tables disagree on their kind.
+    """
+    rows = tables.first[order][:, None] + np.arange(tables.leaves)[None, :]
+    members = tables.evidence.at(rows)
+    starts = np.arange(0, len(order), GROUP)
+    merged = _all_of(members, starts) if as_children else _any_of(members, starts)
+    merged.flags[:, list(mixed)] &= ~int(Flag.HAS_VALUE)
+    flat = Leaves(**{column.name: getattr(merged, column.name).reshape(-1) for column in fields(merged)})
+    return Tables(
+        ids=np.full(len(starts), -1 if as_children else -2),
+        evidence=flat,
+        first=np.arange(len(starts)) * tables.leaves,
+        files=np.zeros(len(starts), np.intp),
+        leaves=tables.leaves,
+    )
+
+
+def _all_of(members: Leaves, starts: Indices) -> Leaves:
+    """A group as a child: the witness ends that lie nearest to the middle, unknown where one member's are."""
+    unknown = np.full((len(starts), members.kind.shape[1]), UNKNOWN, np.int64)
+    no_end = np.full_like(unknown, NO_RANK)
+    return Leaves(
+        kind=members.kind[starts],
+        flags=np.bitwise_and.reduceat(members.flags, starts),
+        rows=unknown,
+        nulls=unknown,
+        low=no_end,
+        high=no_end,
+        first_high=_end_of_all(members.first_high, starts, np.maximum),
+        last_low=_end_of_all(members.last_low, starts, np.minimum),
+    )
+
+
+def _any_of(members: Leaves, starts: Indices) -> Leaves:
+    """A group as a parent: the hull of the covers, without an end where one member has none."""
+    no_end = np.full((len(starts), members.kind.shape[1]), NO_RANK, np.int64)
+    empty = ~is_set(members.flags, Flag.MAY_VALUE)
+    low, high = np.where(empty, _LAST_RANK, members.low), np.where(empty, 0, members.high)
+    return Leaves(
+        kind=members.kind[starts],
+        flags=np.bitwise_or.reduceat(members.flags, starts),
+        rows=_end_of_all(members.rows, starts, np.maximum),
+        nulls=np.full_like(no_end, UNKNOWN),
+        low=_end_of_all(low, starts, np.minimum),
+        high=_end_of_all(high, starts, np.maximum),
+        first_high=no_end,
+        last_low=no_end,
+    )
+
+
+def _end_of_all(ends: Numbers, starts: Indices, outermost: np.ufunc) -> Numbers:
+    """The outermost end of each group; NO_RANK where a member has none."""
+    lacking = np.logical_or.reduceat(ends == NO_RANK, starts)
+    return np.where(lacking, NO_RANK, outermost.reduceat(ends, starts))

@@ -14,7 +14,7 @@ from r2d2.errors import EngineError
 from r2d2.lake.harvest import HARVESTS, harvest_from_row
 from r2d2.lake.inventory import HARVEST, SOURCES, claims_of
 from r2d2.model import Harvest, LeafPath, spark_ddl
-from r2d2.prune.blocks import BLOCK_PAIRS, DONE, SURVIVORS, Block, answer, blocks_of, from_json, items_of, to_json
+from r2d2.prune.blocks import BLOCK_TABLES, DONE, SURVIVORS, Block, answer, blocks_of, from_json, items_of, to_json
 from r2d2.prune.evidence import packed_evidence
 from r2d2.prune.schema_graph import build_schema_graph
 from r2d2.prune.trust import Suspect, suspect
@@ -139,8 +139,8 @@ def _evidence_of(harvest: Harvest, *, utc: bool, suspects: frozenset[Suspect]) -
 
 def _answers(run: StageRun, blocks: Sequence[Block]) -> pa.Table:
     """The surviving pairs of all blocks, in one job; rows of SURVIVORS."""
-    pairs = sum(block.pairs for block in blocks)
-    items = items_of(blocks, item_pairs=min(BLOCK_PAIRS, 1 + pairs // (4 * run.kernels.parallelism)))
+    tables = sum(block.tables for block in blocks)
+    items = items_of(blocks, item_tables=min(BLOCK_TABLES, 1 + tables // (4 * run.kernels.parallelism)))
     spark = run.engine.spark
     texts = pa.table({"item": list(range(len(items))), "blocks": [to_json(item) for item in items]}, schema=_ITEMS)
     members = _members(items)

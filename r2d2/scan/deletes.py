@@ -1,11 +1,12 @@
-"""Rows that delete files remove from a data file: Parquet files of positions, or one deletion vector."""
+"""Rows that delete files remove from a data file: Parquet files of positions or values, or one deletion vector."""
 
 from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable
-from dataclasses import astuple, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import astuple, dataclass, field
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -34,6 +35,7 @@ class DeleteFile:
         uri, size, token: What pins it, as in FileStamp.
         offset, length: Where a deletion vector stands in it; None for a Parquet file of positions.
         rows: Rows that the vector deletes; None for a Parquet file.
+        columns: Ids of the columns by whose values a Parquet file deletes rows; empty where it deletes by position.
     """
 
     uri: str
@@ -42,6 +44,7 @@ class DeleteFile:
     offset: int | None = None
     length: int | None = None
     rows: int | None = None
+    columns: tuple[int, ...] = ()
 
     @property
     def stamp(self) -> FileStamp:
@@ -56,21 +59,31 @@ class Deletes:
     Attributes:
         path: The data file's location as the table's metadata writes it, by which delete files name it.
         files: Sorted.
+        schema: The columns by whose values rows are deleted, as `schema_to_bytes` writes them, in base64. Each is
+            called by its id, has its type in the table, and carries its id and names as `field_ids` wants them.
+        defaults: By column, the value as text (None is NULL) that rows have where the data file lacks it.
     """
 
     path: str
     files: tuple[DeleteFile, ...]
+    schema: str = ""
+    defaults: Mapping[str, str | None] = field(default_factory=dict)
 
     def to_text(self) -> str:
         """The name for `Fragment.deletes`: equal for the same deletes of the same file."""
-        return json.dumps([self.path, [astuple(file) for file in self.files]])
+        files = [astuple(file) for file in self.files]
+        return json.dumps([self.path, files, self.schema, dict(sorted(self.defaults.items()))])
 
     @classmethod
     def from_text(cls, text: str) -> Deletes:
         """Inverse of `to_text`."""
-        path, files = json.loads(text)
-        names = ("uri", "size", "token", "offset", "length", "rows")
-        return cls(path=path, files=tuple(DeleteFile(**dict(zip(names, file, strict=True))) for file in files))
+        path, files, schema, defaults = json.loads(text)
+        return cls(path=path, files=tuple(map(_delete_file, files)), schema=schema, defaults=defaults)
+
+    @property
+    def by_value(self) -> tuple[DeleteFile, ...]:
+        """The files that delete rows by their values."""
+        return tuple(file for file in self.files if file.columns)
 
     @property
     def bytes(self) -> int:
@@ -78,23 +91,31 @@ class Deletes:
         return sum(file.size if file.length is None else file.length for file in self.files)
 
 
-def deleted_positions(connection: duckdb.DuckDBPyConnection, deletes: Deletes, rows: int) -> pa.Table:
-    """Positions of the deleted rows of a data file, each once, from 0.
+def _delete_file(values: Iterable[Any]) -> DeleteFile:
+    *pinned, columns = values
+    names = ("uri", "size", "token", "offset", "length", "rows")
+    return DeleteFile(**dict(zip(names, pinned, strict=True)), columns=tuple(columns))
+
+
+def named_positions(connection: duckdb.DuckDBPyConnection, deletes: Deletes, rows: int) -> pa.Array:
+    """Positions of the rows of a data file that its delete files name, each once, from 0.
 
     Args:
         connection: Reads the Parquet files.
-        deletes: What deletes rows.
+        deletes: What deletes rows; files that delete by value are passed over.
         rows: Rows of the data file.
 
     Raises:
         TableFailed: If a delete file is missing, changed or damaged, or deletes rows that the data file does not have.
     """
-    found: Iterable[pa.Array] = [_positions(connection, deletes.path, file) for file in deletes.files]
+    found: Iterable[pa.Array] = [
+        _positions(connection, deletes.path, file) for file in deletes.files if not file.columns
+    ]
     positions = pc.unique(pa.chunked_array(found, pa.int64()))
     bounds = pc.min_max(positions).as_py()
     if positions.null_count or (len(positions) and not 0 <= bounds["min"] <= bounds["max"] < rows):
         raise TableFailed("a delete file names rows that its data file does not have", error="DeleteFile")
-    return pa.table([positions], schema=POSITIONS)
+    return positions
 
 
 def _positions(connection: duckdb.DuckDBPyConnection, path: str, file: DeleteFile) -> pa.Array:

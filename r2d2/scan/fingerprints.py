@@ -19,8 +19,9 @@ import pyarrow as pa
 
 from r2d2.errors import TableFailed, TableFault, TableUnsupported
 from r2d2.model import FileStamp, LeafPath, leaf_key, schema_from_bytes, schema_to_bytes
-from r2d2.scan.deletes import Deletes, deleted_positions
+from r2d2.scan.deletes import Deletes
 from r2d2.scan.duck import KernelLimits, connect
+from r2d2.scan.equality import deleted_positions
 from r2d2.scan.faithful import check_engine_reads, check_faithful
 from r2d2.scan.files import check_unchanged, duckdb_path
 from r2d2.scan.footer import Footer, read_footer
@@ -205,7 +206,8 @@ def _scan_item(
             if file.data_uri == file.stamp.uri:
                 bytes_read += footer.footer_bytes + needed_bytes(footer, item.column_sets)
                 bytes_read += deletes.bytes if deletes else 0
-            deleted = deleted_positions(connection, deletes, footer.rows) if deletes else None
+            path = duckdb_path(connection, file.data_uri)
+            deleted = deleted_positions(connection, deletes, path, footer) if deletes else None
             rows = footer.rows - (deleted.num_rows if deleted is not None else 0)
             yield from _scan_file(connection, item, file, footer, hasher, deleted)
             check_unchanged(file.stamp)

@@ -70,15 +70,7 @@ def parquet_source(
         TableFailed: If DuckDB sees other columns than the footer has.
         TableUnsupported: If the file's columns cannot be read as the table's.
     """
-    if deleted is not None and _ROW_NUMBER in map(fold, footer.schema.names):
-        raise TableUnsupported(f"a file with deleted rows has a column called {_ROW_NUMBER}", error="Columns")
-    numbered = "" if deleted is None else f", {_ROW_NUMBER} = true"
-    scan = f"read_parquet([{quote_text(path)}], hive_partitioning = false, union_by_name = false{numbered})"
-    names = [f"c{index}" for index in range(len(footer.schema))] + ([] if deleted is None else ["row"])
-    relation = f"{scan} AS source({', '.join(names)})"
-    types = connection.sql(f"SELECT * FROM {relation}").types
-    if len(types) != len(names):
-        raise TableFailed("DuckDB sees other columns than the file's footer has", error="Columns")
+    relation, types = parquet_relation(connection, path, footer, numbered=deleted is not None)
     if table is None:
         places = {field.name: (index, field.type) for index, field in enumerate(footer.schema)}
         declared = {fold(name) for name in partition}  # a partition value rules over a column of the file
@@ -98,6 +90,33 @@ def parquet_source(
     return Source(relation=relation, columns=columns, exact=exact)
 
 
+def parquet_relation(
+    connection: duckdb.DuckDBPyConnection, path: str, footer: Footer, *, numbered: bool
+) -> tuple[str, list[Any]]:
+    """All rows of a file as a relation called `source`, and the DuckDB types of its columns.
+
+    Args:
+        connection: Where the relation lives.
+        path: As `files.duckdb_path` returns it.
+        footer: Of the same file. Its columns are called c0, c1, … in its order.
+        numbered: Add the position of each row, from 0, as the column `row`.
+
+    Raises:
+        TableFailed: If DuckDB sees other columns than the footer has.
+        TableUnsupported: If the file has a column of the name by which DuckDB numbers rows.
+    """
+    if numbered and _ROW_NUMBER in map(fold, footer.schema.names):
+        raise TableUnsupported(f"a file with deleted rows has a column called {_ROW_NUMBER}", error="Columns")
+    option = f", {_ROW_NUMBER} = true" if numbered else ""
+    scan = f"read_parquet([{quote_text(path)}], hive_partitioning = false, union_by_name = false{option})"
+    names = [f"c{index}" for index in range(len(footer.schema))] + (["row"] if numbered else [])
+    relation = f"{scan} AS source({', '.join(names)})"
+    types = connection.sql(f"SELECT * FROM {relation}").types
+    if len(types) != len(names):
+        raise TableFailed("DuckDB sees other columns than the file's footer has", error="Columns")
+    return relation, types
+
+
 def arrow_source(connection: duckdb.DuckDBPyConnection, view: str, schema: pa.Schema, names: Sequence[str]) -> Source:
     """The rows of a registered Arrow reader, whose columns are c0, c1, …, under the table's names."""
     types = connection.sql(f"SELECT * FROM {view}").types
@@ -111,9 +130,13 @@ def arrow_source(connection: duckdb.DuckDBPyConnection, view: str, schema: pa.Sc
 
 def literal_column(connection: duckdb.DuckDBPyConnection, value: Any, dtype: pa.DataType) -> Column:
     """A column with one value in all rows."""
-    sql_type = _LITERAL_TYPES.get(str(dtype)) or f"DECIMAL({dtype.precision}, {dtype.scale})"
-    sql = f"CAST({'NULL' if value is None else quote_text(str(value))} AS {sql_type})"
+    sql = f"CAST({'NULL' if value is None else quote_text(str(value))} AS {sql_type(dtype)})"
     return Column(sql=sql, duckdb_type=connection.sql(f"SELECT {sql} AS x").types[0], type=dtype)
+
+
+def sql_type(dtype: pa.DataType) -> str:
+    """DuckDB's name of the type of a partition column, or of another plain value."""
+    return _SQL_TYPES.get(str(dtype)) or f"DECIMAL({dtype.precision}, {dtype.scale})"
 
 
 def leaf_digests(hasher: RowHasher, source: Source, paths: Sequence[LeafPath]) -> list[Digest]:
@@ -160,7 +183,7 @@ def _resolve(dtype: pa.DataType, path: LeafPath, *, exact: bool) -> LeafPath | N
     return tuple(resolved)
 
 
-_LITERAL_TYPES = {
+_SQL_TYPES = {
     "null": "INTEGER",
     "int32": "INTEGER",
     "int64": "BIGINT",
@@ -172,6 +195,7 @@ _LITERAL_TYPES = {
     "string": "VARCHAR",
     "binary": "BLOB",
     "date32[day]": "DATE",
+    "timestamp[ns]": "TIMESTAMP_NS",
     "timestamp[us]": "TIMESTAMP",
     "timestamp[us, tz=UTC]": "TIMESTAMPTZ",
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import struct
+import uuid
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -65,6 +66,11 @@ class Lake:
 
     def create(self, name: str, schema: pa.Schema, **options: Any) -> Table:
         return self.catalog.create_table(f"n.{name}", schema=schema, location=f"{self.location}/{name}", **options)
+
+    def adopt(self, name: str) -> Table:
+        """Tell the catalog that the newest metadata file is the table's."""
+        self.catalog.drop_table(f"n.{name}")
+        return self.catalog.register_table(f"n.{name}", f"file://{newest_metadata(self.folder(name))}")
 
     def folder(self, name: str) -> Path:
         return self.path / name
@@ -170,6 +176,28 @@ def delete_file(path: Path, rows: Sequence[tuple[str, int]], **fields: Any) -> d
     return _entry(path, FileFormat.PARQUET, len(rows), **fields)
 
 
+def equality_file(path: Path, rows: pa.Table, ids: Sequence[int], **fields: Any) -> dict[str, Any]:
+    """A Parquet file of equality deletes, and what a manifest says of it.
+
+    Args:
+        path: Of the file.
+        rows: Its columns, with field ids.
+        ids: Of the columns that are compared.
+        fields: Of `data_file`, to be changed.
+    """
+    path.parent.mkdir(exist_ok=True)
+    pq.write_table(rows, path)
+    content = {"content": DataFileContent.EQUALITY_DELETES, "equality_ids": list(ids)}
+    return {**_entry(path, FileFormat.PARQUET, rows.num_rows), **content, **fields}
+
+
+def with_ids(schema: pa.Schema, ids: Sequence[int]) -> pa.Schema:
+    """A schema whose fields have these ids in Parquet."""
+    return pa.schema(
+        [f.with_metadata({"PARQUET:field_id": str(number)}) for f, number in zip(schema, ids, strict=True)]
+    )
+
+
 def vector_file(path: Path, data_file: str, positions: Iterable[int], **fields: Any) -> dict[str, Any]:
     """A Puffin file with one deletion vector, laid out by hand as the specification says."""
     bitmap = BitMap64(positions)
@@ -258,7 +286,7 @@ def commit(
         }
     )
     raw |= {"current-snapshot-id": snapshot_id, "last-sequence-number": number, "refs": {}}
-    (folder / "metadata" / f"{version:05d}-by-hand.metadata.json").write_text(json.dumps(raw))
+    (folder / "metadata" / f"{version:05d}-{uuid.uuid4()}.metadata.json").write_text(json.dumps(raw))
 
 
 def edit_metadata(folder: Path, **changes: Any) -> None:

@@ -27,6 +27,7 @@ from r2d2.lake.text import TextOptions
 from r2d2.model import Fragment, Harvest
 from tests.integration.audit_helpers import classic_engine
 
+INSTANT = pa.timestamp("us", tz="UTC")
 NAN = "NaN"
 """Stands for every NaN, which equals itself and has no place in the order."""
 
@@ -74,7 +75,7 @@ COLUMNS: dict[str, tuple[pa.DataType, Draw]] = {
     "n": (pa.decimal128(25, 4), lambda r: Decimal(r.randint(-(10**22), 10**22)).scaleb(-4)),
     "d": (pa.date32(), lambda r: dt.date(1990, 1, 1) + dt.timedelta(days=r.randint(-4000, 4000))),
     "w": (pa.timestamp("us"), _moment),
-    "z": (pa.timestamp("us", tz="UTC"), lambda r: _moment(r).replace(tzinfo=dt.UTC)),
+    "z": (INSTANT, lambda r: _moment(r).replace(tzinfo=dt.UTC)),
     "s": (pa.string(), lambda r: _letters(r, string.ascii_letters, 6)),
     "long": (pa.string(), lambda r: "common/prefix/" * 5 + _letters(r, "abcdefgh", 4)),
     "u": (pa.string(), lambda r: _letters(r, "aé\u6c34\U0001f600~", 50)),
@@ -142,7 +143,7 @@ class Plan:
 def plans(seed: int, tables: int, writers: Sequence[str]) -> list[Plan]:
     """A lake as a function of its seed: a few tables, and others drawn from them, each by one of the writers."""
     rng = random.Random(seed)
-    made = [random_table(rng) for _ in range(3)]
+    made = [random_table(rng) for _ in range(max(1, tables // 14))]
     while len(made) < tables:
         table = rng.choice(made)
         for step in rng.sample(STEPS, rng.randint(1, len(STEPS))):
@@ -184,14 +185,13 @@ def write(plan: Plan, lake: Path) -> None:
     _WRITERS[plan.writer](plan, lake / plan.folder, random.Random(plan.seed))
 
 
-def write_by_spark(lakes: Mapping[str, Sequence[Plan]]) -> None:
-    """Write the tables that need Spark into the lakes with these paths; for a process of its own."""
+def write_by_spark(lake: str, planned: Sequence[Plan]) -> None:
+    """Write tables that need Spark, all in one session; for a process of its own."""
     with classic_engine() as engine, ThreadPoolExecutor(4) as pool:
         session = engine.spark.newSession()
         for name, value in _SPARK_SETTINGS.items():
             session.conf.set(name, value)
-        jobs = [(session, plan, Path(lake, plan.folder)) for lake, planned in lakes.items() for plan in planned]
-        list(pool.map(lambda job: _by_spark(*job), jobs))
+        list(pool.map(lambda plan: _by_spark(session, plan, Path(lake, plan.folder)), planned))
 
 
 def _by_spark(session: Any, plan: Plan, folder: Path) -> None:
@@ -317,16 +317,17 @@ def read_lake(lake: Path) -> list[Written]:
 
 
 def _file(fragment: Fragment, schema: pa.Schema) -> File:
-    stored = pq.ParquetFile(fragment.data_uri, coerce_int96_timestamp_unit="us").read()
+    file = pq.ParquetFile(fragment.data_uri, coerce_int96_timestamp_unit="us")
+    stored = file.read()
     columns = {name: stored[name] for name in stored.column_names}
     for name, text in fragment.partition.items():
-        columns[name] = pa.chunked_array([pa.array([text] * stored.num_rows, pa.string())]).cast(
-            schema.field(name).type
-        )
+        values = pa.array([text] * stored.num_rows, pa.string())
+        columns[name] = pa.chunked_array([values]).cast(schema.field(name).type)
+    int96 = {c.name for c in map(file.schema.column, range(len(file.schema))) if c.physical_type == "INT96"}
     return File(
         rows=stored.num_rows,
         cells={name: _cells(column) for name, column in columns.items()},
-        types={name: column.type for name, column in columns.items()},
+        types={name: INSTANT if name in int96 else column.type for name, column in columns.items()},
         partition=frozenset(fragment.partition),
     )
 

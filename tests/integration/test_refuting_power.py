@@ -7,6 +7,7 @@ prints what is refuted, by writer, as a Markdown table; with `--spark` that of S
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import sys
@@ -41,9 +42,10 @@ from tests.integration.power_lake import (
 )
 
 PAIRS = int(os.environ.get("R2D2_POWER_PAIRS", "6000"))
-TABLES = 40
+TABLES = 80
 SHARE = 0.95
 ALL_WRITERS = (*WRITERS, *SPARK_FORMATS)
+WITH_SPARK = (*SPARK_FORMATS, *SPARK_FORMATS, *WRITERS)  # half as often as all others together
 
 
 # ---- which statistics are believed
@@ -106,9 +108,9 @@ TRUST: Mapping[str, Mapping[str, Trust]] = {
     # No family of the trust table: its bounds are no values. It has none for booleans, and none of use for texts.
     "fastparquet": dict.fromkeys(KINDS, Trust(witness="interval"))
     | {"double": Trust(witness="none"), "text": NO_BOUNDS, "boolean": NO_BOUNDS},
-    # It writes instants as INT96, which have no statistics, and does not say which texts are whole.
+    # It writes instants as INT96, which have no bounds, and does not say which texts are whole.
     "parquet-mr": FOOTER
-    | {"double": Trust(beside_nan="low"), "instant": NOTHING, "text": Trust(cut=to_bytes(1 << 20))},
+    | {"double": Trust(beside_nan="low"), "instant": NO_BOUNDS, "text": Trust(cut=to_bytes(1 << 20))},
     "delta-rs": LOG | {"text": replace(OF_LOG, cut=to_bytes(64))},
     # Its largest double is NaN; it has no bounds of booleans, without which a zero is not believed.
     "delta-spark": LOG
@@ -346,32 +348,27 @@ def survivors(harvests: Sequence[Harvest]) -> dict[tuple[int, int], bool]:
     return {(row["child"], row["parent"]): row["bag_excluded"] for row in rows if row["child"] != DONE}
 
 
-def judged_without_spark(folder: Path, pairs: int) -> list[Judged]:
+def judged_lakes(folder: Path, pairs: int, writers: Sequence[str] = WRITERS) -> list[Judged]:
     """Lakes of ever new seeds until there are as many pairs."""
     found: list[Judged] = []
-    while len(found) < pairs:
-        lake = folder / str(len(found)) / "lake"
-        lake.mkdir(parents=True)
-        for plan in plans(len(found), TABLES, WRITERS):
-            write(plan, lake)
-        found += judge([Table(written) for written in read_lake(lake)])
+    for seed in itertools.count():
+        if len(found) >= pairs:
+            return found
+        found += judged_lake(folder / str(seed) / "lake", seed, writers)
     return found
 
 
-def judged_with_spark(folder: Path, pairs: int) -> list[Judged]:
-    """The same with tables of Spark's writers, two of three, all written in one process and session."""
-    writers = (*SPARK_FORMATS, *SPARK_FORMATS, *SPARK_FORMATS, *WRITERS)
-    lakes = {str(folder / str(n) / "lake"): plans(-1 - n, TABLES, writers) for n in range(math.ceil(pairs / 500))}
-    for lake, planned in lakes.items():
-        Path(lake).mkdir(parents=True)
-        for plan in planned:
-            if plan.writer not in SPARK_FORMATS:
-                write(plan, Path(lake))
-    with own_process() as run:
-        run(
-            write_by_spark, {lake: [p for p in planned if p.writer in SPARK_FORMATS] for lake, planned in lakes.items()}
-        )
-    return [pair for lake in lakes for pair in judge([Table(written) for written in read_lake(Path(lake))])]
+def judged_lake(lake: Path, seed: int, writers: Sequence[str]) -> list[Judged]:
+    """All pairs of one lake; what Spark writes is written in a process of its own."""
+    lake.mkdir(parents=True)
+    made = plans(seed, TABLES, writers)
+    for plan in made:
+        if plan.writer not in SPARK_FORMATS:
+            write(plan, lake)
+    if by_spark := [plan for plan in made if plan.writer in SPARK_FORMATS]:
+        with own_process() as run:
+            run(write_by_spark, str(lake), by_spark)
+    return judge([Table(written) for written in read_lake(lake)])
 
 
 # ---- shares by writer
@@ -439,12 +436,12 @@ def _percent(part: int, whole: int) -> str:
 
 @pytest.fixture(scope="module")
 def pairs_without_spark(tmp_path_factory: pytest.TempPathFactory) -> list[Judged]:
-    return judged_without_spark(tmp_path_factory.mktemp("power"), PAIRS)
+    return judged_lakes(tmp_path_factory.mktemp("power"), PAIRS)
 
 
 @pytest.fixture(scope="module")
 def pairs_with_spark(java: str, tmp_path_factory: pytest.TempPathFactory) -> list[Judged]:
-    return judged_with_spark(tmp_path_factory.mktemp("power_spark"), PAIRS // 2)
+    return judged_lakes(tmp_path_factory.mktemp("power_spark"), PAIRS // 4, WITH_SPARK)
 
 
 @pytest.fixture(params=["without", pytest.param("with", marks=[pytest.mark.spark, pytest.mark.slow])])
@@ -482,9 +479,9 @@ def test_the_naive_rule_would_lose_containments(pairs: Sequence[Judged]) -> None
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as made:
-        judged_pairs = judged_without_spark(Path(made, "without"), PAIRS)
+        judged_pairs = judged_lakes(Path(made, "without"), PAIRS)
         if "--spark" in sys.argv:
-            judged_pairs += judged_with_spark(Path(made, "with"), PAIRS // 2)
+            judged_pairs += judged_lakes(Path(made, "with"), PAIRS // 4, WITH_SPARK)
     print(markdown(power_by_writer(judged_pairs)))
     contained_pairs = [pair for pair in judged_pairs if pair.contained]
     print(f"\n{len(judged_pairs):,} pairs, {len(contained_pairs):,} of them contained; none of these is refuted,")

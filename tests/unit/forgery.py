@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-_TRUE, _FALSE, _BYTE, _I16, _I32, I64, _DOUBLE, BINARY, _LIST, _SET, _MAP, _STRUCT = range(1, 13)
-_ROW_GROUPS, _COLUMNS, _META_DATA, _STATISTICS = 4, 1, 3, 12
+TRUE, _FALSE, _BYTE, _I16, _I32, I64, _DOUBLE, BINARY, _LIST, _SET, _MAP, STRUCT = range(1, 13)
+_ROW_GROUPS, COLUMN_ORDERS, _COLUMNS, _META_DATA, _STATISTICS = 4, 7, 1, 3, 12
 PHYSICAL_TYPE, NUM_VALUES = 1, 5
 NULL_COUNT, DISTINCT_COUNT, MAX, MIN, MAX_IS_EXACT, MIN_IS_EXACT = 3, 4, 5, 6, 7, 8
 BOUNDS = (1, 2, MAX, MIN, MAX_IS_EXACT, MIN_IS_EXACT)
@@ -26,7 +26,7 @@ def forge(path: Path, change: Callable[[Struct, Struct], None]) -> None:
 
     def change_chunks(footer: Struct) -> None:
         for chunk in _chunks(footer):
-            change(chunk, chunk.setdefault(_STATISTICS, (_STRUCT, {}))[1])
+            change(chunk, chunk.setdefault(_STATISTICS, (STRUCT, {}))[1])
 
     path.write_bytes(forged(path.read_bytes(), change_chunks))
 
@@ -34,9 +34,9 @@ def forge(path: Path, change: Callable[[Struct, Struct], None]) -> None:
 def forged(data: bytes, change: Callable[[Struct], None]) -> bytes:
     """The bytes of a Parquet file with a changed footer; `change` is called with its `FileMetaData`."""
     size = int.from_bytes(data[-8:-4], "little")
-    footer, _ = _read(data[-8 - size : -8], 0, _STRUCT)
+    footer, _ = _read(data[-8 - size : -8], 0, STRUCT)
     change(footer)
-    written = _written(_STRUCT, footer)
+    written = _written(STRUCT, footer)
     return data[: -8 - size] + written + len(written).to_bytes(4, "little") + b"PAR1"
 
 
@@ -48,8 +48,8 @@ def _chunks(footer: Struct) -> Iterator[Struct]:
 
 def _read(data: bytes, at: int, kind: int) -> tuple[Any, int]:
     """A value of the compact protocol and the position behind it."""
-    if kind in (_TRUE, _FALSE):
-        return kind == _TRUE, at
+    if kind in (TRUE, _FALSE):
+        return kind == TRUE, at
     if kind in (_I16, _I32, I64):
         number, at = _varint(data, at)
         return (number >> 1) ^ -(number & 1), at
@@ -58,7 +58,7 @@ def _read(data: bytes, at: int, kind: int) -> tuple[Any, int]:
         return data[at : at + size], at + size
     if kind == _LIST:
         return _read_list(data, at)
-    if kind == _STRUCT:
+    if kind == STRUCT:
         return _read_struct(data, at)
     size = {_BYTE: 1, _DOUBLE: 8}[kind]
     return data[at : at + size], at + size
@@ -86,7 +86,7 @@ def _read_struct(data: bytes, at: int) -> tuple[Struct, int]:
 
 
 def _written(kind: int, value: Any) -> bytes:
-    if kind in (_TRUE, _FALSE):
+    if kind in (TRUE, _FALSE):
         return b""
     if kind in (_I16, _I32, I64):
         return _as_varint(value * 2 if value >= 0 else -value * 2 - 1)
@@ -95,8 +95,8 @@ def _written(kind: int, value: Any) -> bytes:
     if kind == _LIST:
         inner, values = value
         return bytes([0xF0 | inner]) + _as_varint(len(values)) + b"".join(_written(inner, one) for one in values)
-    if kind == _STRUCT:
-        fields = sorted((number, _FALSE if own == (_TRUE, False) else own[0], own[1]) for number, own in value.items())
+    if kind == STRUCT:
+        fields = sorted((number, _FALSE if own == (TRUE, False) else own[0], own[1]) for number, own in value.items())
         return b"".join(bytes([own]) + _written(_I16, n) + _written(own, one) for n, own, one in fields) + b"\0"
     return bytes(value)
 

@@ -22,6 +22,7 @@ from r2d2.lake.delta import harvest_delta
 from r2d2.lake.discovery import discover
 from r2d2.lake.parquet import harvest_parquet
 from r2d2.model import Claim, FileStamp, Format, Fragment, Harvest, TypeClass, encode_bound, fold_path, leaves
+from r2d2.prune import minmax
 from r2d2.prune.blocks import Block, survivors_of
 from r2d2.prune.evidence import packed_evidence, prefix_end, prefix_start
 from r2d2.prune.explain import Refutation, Rule, Side, refutations
@@ -256,8 +257,8 @@ def kept(child: Harvest, parent: Harvest, parent_leaf: Sequence[int]) -> tuple[b
     """Whether stage 2 keeps a pair, and whether it excludes a containment as bags."""
     evidence = {0: packed_evidence(child, utc=False), 1: packed_evidence(parent, utc=False)}
     block = Block(column_set=0, children=(0,), parents=(1,), parent_leaf=tuple(parent_leaf))
-    found = survivors_of(block, evidence)
-    return bool(found), any(excluded for *_, excluded in found)
+    found = survivors_of(block, evidence).to_pylist()
+    return bool(found), any(row["bag_excluded"] for row in found)
 
 
 def survives(child: Table, parent: Table) -> bool:
@@ -464,6 +465,32 @@ def test_a_constant_in_more_rows_than_the_parent_can_hold_is_no_bag_of_it() -> N
     ]
     parent = harvest_of(fragments, claims, [NUMBER] * 2)
     assert kept(child.harvest, parent, range(2)) == (True, True)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_groups_of_tables_lose_and_add_no_pair(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many tables of one class, judged in groups of three, groups of groups included, against pair by pair."""
+    rng = random.Random(seed)
+    kinds = [rng.choice(KINDS) for _ in range(2)]
+    rows = random_rows(rng, kinds, 12)
+    tables = []
+    for _ in range(40):
+        drawn = [rng.choice(rows) for _ in range(rng.randint(0, 3))]
+        own = [KINDS[6] if rng.random() < 0.05 and all(row[0] is None for row in drawn) else kinds[0], kinds[1]]
+        tables.append(table_of(rng, drawn, own, rng.choice((careful, some_claim))))
+    evidence = {number: packed_evidence(table.harvest, utc=False) for number, table in enumerate(tables)}
+    numbers = tuple(evidence)
+
+    def survivors_among(children: Sequence[int], parents: Sequence[int]) -> set[tuple[int, int, bool]]:
+        block = Block(column_set=0, children=tuple(children), parents=tuple(parents), parent_leaf=(0, 1))
+        return {(r["child"], r["parent"], r["bag_excluded"]) for r in survivors_of(block, evidence).to_pylist()}
+
+    one_by_one = {found for c in numbers for p in numbers for found in survivors_among([c], [p])}
+    monkeypatch.setattr(minmax, "STEP_PAIRS", 20)
+    monkeypatch.setattr(minmax, "GROUP", 3)
+    monkeypatch.setattr(minmax, "FEW_PAIRS", 0)
+    assert survivors_among(numbers, numbers) == one_by_one
+    assert 0 < len(one_by_one) < 40 * 39
 
 
 @given(numbers=st.lists(st.one_of(st.integers(), st.decimals(allow_nan=False, allow_infinity=False)), min_size=2))

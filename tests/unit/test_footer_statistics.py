@@ -7,7 +7,6 @@ import math
 import random
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -21,15 +20,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from r2d2.errors import TableFailed
 from r2d2.model import Claim, LeafPath
 from r2d2.prune.evidence import prefix_end, prefix_start
 from r2d2.prune.trust import Reading, reading_of
 from r2d2.scan.footer import Footer, read_footer
 from r2d2.scan.footer_claims import footer_claims
+from r2d2.scan.footer_values import bound_decoder, has_signed_order
 from r2d2.scan.footer_writers import Writer as KnownWriter
 from r2d2.scan.footer_writers import has_outer_bounds, is_bound, parse_writer
-from r2d2.scan.thrift import ChunkFacts, chunk_facts
+from r2d2.scan.thrift import ChunkFacts, footer_facts
 from r2d2.session import Engine
+from tests.unit.forgery import BINARY, BOUNDS, COLUMN_ORDERS, MAX, MIN, STRUCT, TRUE, Struct, forge, forged
 from tests.unit.parquet_tables import (
     LONG_BYTES,
     LONG_TEXTS,
@@ -237,6 +239,15 @@ def test_neither_nan_nor_the_largest_float_is_a_bound(dtype: pa.DataType) -> Non
     assert is_bound(float(np.finfo(np.float32).max), pa.float64())
 
 
+FACTS = "row_group_id, row_group_num_rows, num_values, total_compressed_size, min_is_exact, max_is_exact"
+COUNTS = "stats_null_count, stats_nan_count"
+
+
+def facts_of_duckdb(path: str) -> list[tuple[Any, ...]]:
+    query = f"SELECT {FACTS}, {COUNTS} FROM parquet_metadata($path) ORDER BY row_group_id, column_id"
+    return duckdb.execute(query, {"path": path}).fetchall()
+
+
 def test_facts_are_those_that_duckdb_reads(tmp_path: Path) -> None:
     @settings(max_examples=40, deadline=None)
     @given(table=tables(), writer=st.sampled_from(WRITERS))
@@ -244,12 +255,69 @@ def test_facts_are_those_that_duckdb_reads(tmp_path: Path) -> None:
         path = str(tmp_path / "t.parquet")
         Path(path).unlink(missing_ok=True)
         writer(table, path)
-        query = "SELECT min_is_exact, max_is_exact, stats_nan_count FROM parquet_metadata($path)"
-        seen = duckdb.execute(f"{query} ORDER BY row_group_id, column_id", {"path": path}).fetchall()
-        expected = [ChunkFacts(low_exact=low is True, high_exact=high is True, nans=nans) for low, high, nans in seen]
-        assert [chunk for group in chunk_facts(read_footer(path).data) for chunk in group] == expected
+        seen = [
+            (i, group.rows, one.values, one.compressed_bytes, one.low_exact, one.high_exact, one.nulls, one.nans)
+            for i, group in enumerate(read_footer(path).facts.groups)
+            for one in group.chunks
+        ]
+        expected = [(*row[:4], row[4] is True, row[5] is True, *row[6:]) for row in facts_of_duckdb(path)]
+        assert seen == expected
 
     check()
+
+
+def pyarrow_bounds(statistics: Any, dtype: pa.DataType) -> tuple[Any, Any] | None:
+    if statistics is None or not statistics.has_min_max:
+        return None
+    t = pa.types
+    if t.is_temporal(dtype) or t.is_string(dtype) or t.is_binary(dtype):
+        return statistics.min_raw, statistics.max_raw
+    return statistics.min, statistics.max
+
+
+@settings(max_examples=40, deadline=None)
+@given(table=tables(), writer=st.sampled_from(WRITERS))
+def test_bounds_are_those_that_pyarrow_reads(table: pa.Table, writer: Writer) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/t.parquet"
+        writer(table, path)
+        footer = read_footer(path)
+        for i, group in enumerate(footer.facts.groups):
+            for j, (facts, dtype) in enumerate(zip(group.chunks, footer.schema.types, strict=True)):
+                expected = pyarrow_bounds(footer.metadata.row_group(i).column(j).statistics, dtype)
+                stored = footer.metadata.schema.column(j)
+                ordered = footer.facts.ordered[j] if footer.facts.ordered else False
+                bounds = (facts.low, facts.high) if ordered else (facts.old_low, facts.old_high)
+                decode = bound_decoder(dtype, stored.physical_type, stored.length)
+                if expected is not None:
+                    assert ordered or has_signed_order(dtype, stored.physical_type)
+                    assert tuple(None if raw is None else decode(raw) for raw in bounds) == expected
+
+
+PHYSICAL_TYPES = {
+    "BOOLEAN": (1, [pa.bool_()]),
+    "INT32": (4, [pa.int8(), pa.int32(), pa.uint32(), pa.date32(), pa.decimal128(9, 2)]),
+    "INT64": (8, [pa.int64(), pa.uint64(), pa.timestamp("us"), pa.decimal128(18, 4)]),
+    "FLOAT": (4, [pa.float32()]),
+    "DOUBLE": (8, [pa.float64()]),
+    "FIXED_LEN_BYTE_ARRAY": (7, [pa.binary(), pa.decimal128(15, 3)]),
+}
+
+
+@given(raw=st.binary(max_size=20), physical=st.sampled_from(list(PHYSICAL_TYPES)))
+def test_a_bound_of_another_size_than_its_type_is_none(raw: bytes, physical: str) -> None:
+    size, types = PHYSICAL_TYPES[physical]
+    for dtype in types:
+        value = bound_decoder(dtype, physical, size)(raw)
+        assert len(raw) == size or value is None
+    assert bound_decoder(pa.timestamp("us", "UTC"), "INT96", 0)(raw) is None
+
+
+def test_a_decimal_bound_beyond_its_precision_is_none() -> None:
+    decode = bound_decoder(pa.decimal128(38, 2), "FIXED_LEN_BYTE_ARRAY", 5000)
+    assert decode((10**38 - 1).to_bytes(5000, "big")) == Decimal("9" * 36 + ".99")
+    assert decode((10**38).to_bytes(5000, "big")) is None
+    assert decode(b"\x80" + bytes(4999)) is None
 
 
 def rich_footer() -> bytes:
@@ -273,10 +341,12 @@ def test_damaged_bytes_give_facts_or_a_value_error(data: st.DataObject) -> None:
     cut = bytes(damaged[: data.draw(st.just(len(damaged)) | st.integers(0, len(damaged)))])
     for footer in (cut, data.draw(st.binary(max_size=40))):
         try:
-            groups = chunk_facts(footer)
+            facts = footer_facts(footer)
         except ValueError:
             continue
-        assert all(isinstance(chunk, ChunkFacts) for group in groups for chunk in group)
+        chunks = [chunk for group in facts.groups for chunk in group.chunks]
+        assert all(isinstance(chunk, ChunkFacts) for chunk in chunks)
+        assert all(isinstance(chunk.low_exact, bool) and isinstance(chunk.low, bytes | None) for chunk in chunks)
 
 
 @pytest.mark.parametrize(
@@ -289,20 +359,62 @@ def test_damaged_bytes_give_facts_or_a_value_error(data: st.DataObject) -> None:
         b"\x15" + b"\xff" * 100_000,  # a number without an end
         b"\x18" + b"\xff" * 8 + b"\x7f",  # a text longer than the footer
         b"\x49\x15\x02",  # row groups that are numbers
+        b"\x49\x1c\x19\x1c\x00\x00",  # row groups without an end
         b"\x1d\x00",  # a type that does not exist
     ],
 )
 def test_hostile_footers_are_refused(footer: bytes) -> None:
     with pytest.raises(ValueError, match="footer"):
-        chunk_facts(footer)
+        footer_facts(footer)
 
 
-@pytest.mark.parametrize("damaged", [b"", b"\x00", RICH[:200]])
-def test_a_footer_that_only_pyarrow_can_read_leaves_exactness_unknown(tmp_path: Path, damaged: bytes) -> None:
-    footer = footer_of(tmp_path, {"s": ["a", "b"], "f": [1.0, 2.0]})
-    (text, number) = footer_claims(replace(footer, data=damaged), 0)
-    assert (text.low, text.high, text.low_exact, text.high_exact) == (b"a", b"b", False, False)
-    assert (number.low, number.high, number.nans) == (b"1.0", b"2.0", None)
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        {},
+        {1: (BINARY, b"\x01"), 2: (BINARY, b"\x02")},  # the deprecated ones, which do not count beside an order
+        {MIN: (BINARY, b"")},
+        {MIN: (BINARY, bytes(7)), MAX: (BINARY, bytes(8))},
+        {MIN: (BINARY, bytes(8)), MAX: (BINARY, bytes(9))},
+        {MIN: (TRUE, True), MAX: (BINARY, bytes(8))},  # of another type
+    ],
+)
+def test_bounds_of_the_wrong_size_or_type_are_none(tmp_path: Path, bounds: Struct) -> None:
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"i": [3, 4]}), path)
+
+    def change(_: Struct, statistics: Struct) -> None:
+        for field in BOUNDS:
+            statistics.pop(field, None)
+        statistics.update(bounds)
+
+    forge(path, change)
+    (claim,) = claims_of(path).values()
+    assert (claim.nulls, claim.low, claim.high) == (0, None, None)
+
+
+def test_without_column_orders_only_signed_numbers_have_bounds(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"i": [3, 4], "u": pa.array([3, 4], pa.uint64()), "s": ["a", "b"]}), path)
+    path.write_bytes(forged(path.read_bytes(), lambda footer: footer.__delitem__(COLUMN_ORDERS)))
+    claims = claims_of(path)
+    assert {leaf[0]: (claim.low, claim.low_exact) for leaf, claim in claims.items()} == {
+        "i": (b"3", False),
+        "u": (None, False),
+        "s": (None, False),
+    }
+
+
+def test_a_footer_that_only_pyarrow_can_read_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"i": [1]}), path)
+    nested: Struct = {}
+    for _ in range(20):
+        nested = {1: (STRUCT, nested)}
+    path.write_bytes(forged(path.read_bytes(), lambda footer: footer.update({90: (STRUCT, nested)})))
+    assert pq.read_metadata(path).num_rows == 1
+    with pytest.raises(TableFailed, match="nested too deeply"):
+        read_footer(str(path))
 
 
 # --- whom to believe --------------------------------------------------------------------------------------------------
@@ -330,7 +442,7 @@ def test_writers_and_their_versions(created_by: str, name: str, version: tuple[i
     assert parse_writer(created_by) == KnownWriter(name=name, version=version)
 
 
-def forged(path: Path, writer: str) -> Path:
+def renamed(path: Path, writer: str) -> Path:
     """The file with another `created_by`, which follows its length in the footer."""
     data = path.read_bytes()
     length = int.from_bytes(data[-8:-4], "little")
@@ -386,7 +498,7 @@ def test_a_file_is_believed_as_far_as_its_writer(tmp_path: Path, writer: str, be
         "t": [EPOCH, EPOCH],
     }
     pq.write_table(pa.table(columns), tmp_path / "t.parquet", store_decimal_as_integer=False)
-    claims = claims_of(forged(tmp_path / "t.parquet", writer))
+    claims = claims_of(renamed(tmp_path / "t.parquet", writer))
     bounded = {leaf[0] for leaf, claim in claims.items() if claim.low is not None and claim.high is not None}
     exact = {leaf[0] for leaf, claim in claims.items() if claim.low_exact and claim.high_exact}
     assert bounded == exact == believed
@@ -408,13 +520,13 @@ def test_counts_of_nulls_are_believed_as_far_as_their_writer(
 ) -> None:
     columns = {"s": ["a", None], "c": pa.array(["a", None]).dictionary_encode(), "i": [1, 2]}
     pq.write_table(pa.table(columns), tmp_path / "t.parquet")
-    claims = claims_of(forged(tmp_path / "t.parquet", writer))
+    claims = claims_of(renamed(tmp_path / "t.parquet", writer))
     assert {leaf[0]: claim.nulls for leaf, claim in claims.items()} == nulls
 
 
 def test_without_an_arrow_schema_an_old_column_may_have_been_codes(tmp_path: Path) -> None:
     pq.write_table(pa.table({"s": ["a"], "i": [1]}), tmp_path / "t.parquet", store_schema=False)
-    claims = claims_of(forged(tmp_path / "t.parquet", "parquet-cpp-arrow version 10.0.1"))
+    claims = claims_of(renamed(tmp_path / "t.parquet", "parquet-cpp-arrow version 10.0.1"))
     assert (claims["s",].low, claims["i",].low) == (None, b"1")
 
 

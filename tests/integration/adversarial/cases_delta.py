@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
@@ -97,6 +99,11 @@ def checkpoint(place: Place) -> None:
     """A checkpoint, and no commits before it."""
     DeltaTable(place.folder).create_checkpoint()
     drop_commits_before_checkpoint(place.folder)
+
+
+def restore(place: Place) -> None:
+    """Goes back to the first version."""
+    DeltaTable(place.folder).restore(0)
 
 
 def add_of_no_rows(place: Place) -> None:
@@ -349,9 +356,7 @@ LOGS = [
         name="restored_version",
         covers=("T43",),
         child=arrow(longs(1, 2)),
-        parent=delta(longs(1, 2)).with_spark(
-            run_sql("INSERT OVERWRITE {t} VALUES (9)", "RESTORE TABLE {t} TO VERSION AS OF 0")
-        ),
+        parent=rust(longs(1, 2), longs(9)).then(restore),
         back=BAG,
     ),
     Case(
@@ -402,9 +407,15 @@ LOGS = [
             " PARTITIONED BY ({c}d, {c}f, {c}m)",
             "INSERT INTO {t} VALUES (1, date'2020-02-29', 3.4F, 1.50), (2, NULL, -0.0F, NULL)",
         ),
-        parent=delta_sql(
-            "CREATE TABLE {t} ({c}a BIGINT, {c}d DATE, {c}f FLOAT, {c}m DECIMAL(12,4)) USING delta",
-            "INSERT INTO {t} VALUES (1, date'2020-02-29', 3.4F, 1.50), (2, NULL, 0.0F, NULL), (3, NULL, 0.0F, NULL)",
+        parent=arrow(
+            pa.table(
+                {
+                    "a": [1, 2, 3],
+                    "d": [dt.date(2020, 2, 29), None, None],
+                    "f": pa.array([3.4, 0.0, 0.0], pa.float32()),
+                    "m": pa.array([Decimal("1.5"), None, None], pa.decimal128(12, 4)),
+                }
+            )
         ),
     ),
     Case(

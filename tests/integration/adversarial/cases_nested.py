@@ -54,7 +54,7 @@ NULLS = [
         name="null_twice",
         covers=("S87",),
         child=arrow(longs(None, None)),
-        parent=delta(longs(None)),
+        parent=rust(longs(None)),
         there=SET,
         back=BAG,
     ),
@@ -62,7 +62,7 @@ NULLS = [
         name="null_of_all_types",
         covers=("T29",),
         child=arrow(nulls(2, pa.string())),
-        parent=delta(nulls(2, pa.date32())),
+        parent=rust(nulls(2, pa.date32())),
         back=BAG,
     ),
     Case(
@@ -205,7 +205,7 @@ ARRAYS = [
     Case(
         name="array_empty_of_other_elements",
         child=arrow(column(pa.list_(pa.string()), [], [None])),
-        parent=delta(column(pa.list_(pa.date32()), [], [None])),
+        parent=rust(column(pa.list_(pa.date32()), [], [None])),
         back=BAG,
     ),
     Case(
@@ -225,7 +225,7 @@ ARRAYS = [
     Case(
         name="array_of_other_numbers",
         child=arrow(column(pa.list_(pa.float32()), [1.0, None], [0.5])),
-        parent=spark(column(pa.list_(pa.float64()), [1.0, None], [0.5])),
+        parent=polars(column(pa.list_(pa.float64()), [1.0, None], [0.5])),
         back=BAG,
     ),
     Case(
@@ -249,7 +249,7 @@ ARRAYS = [
     Case(
         name="array_of_structs",
         child=arrow(column(pa.list_(POINT), [{"x": 1, "y": "a"}, None])),
-        parent=spark(column(pa.list_(POINT), [{"x": 1, "y": "a"}, {"x": None, "y": None}])),
+        parent=duck(column(pa.list_(POINT), [{"x": 1, "y": "a"}, {"x": None, "y": None}])),
         there=NONE,
         metadata=ANY,
     ),
@@ -275,7 +275,7 @@ MAPS = [
         name="map_order",
         covers=("S61", "T30"),
         child=arrow(column(MAP, [("k", 1), ("j", None)])),
-        parent=delta(column(MAP, [("j", None), ("k", 1)])),
+        parent=rust(column(MAP, [("j", None), ("k", 1)])),
         back=BAG,
     ),
     Case(

@@ -79,7 +79,7 @@ CUT = [
         name="cut_by_parquet_mr",
         covers=("T3", "T4"),
         child=spark(texts("abcdefghij", "abcdefghiz"), parquet__statistics__truncate__length="4"),
-        parent=spark(texts("abcdefghij", "abcdefghiz", "b"), parquet__statistics__truncate__length="2"),
+        parent=arrow(texts("abcdefghij", "abcdefghiz", "b")),
     ),
     Case(
         name="cut_parents_bounds",
@@ -166,7 +166,7 @@ HUGE = [
     Case(
         name="huge_text_in_one_row_group",
         covers=("T9", "T10"),
-        child=spark(texts(LONG)),
+        child=arrow(texts(LONG)),
         parent=arrow(texts(LONG), texts("a")),
     ),
     Case(
@@ -246,7 +246,7 @@ WRITERS = [
         name="binary_order",
         covers=("T28",),
         child=polars(column(pa.binary(), b"\x80", b"\x7f")),
-        parent=delta(column(pa.binary(), b"\x80", b"\x7f", b"")),
+        parent=rust(column(pa.binary(), b"\x80", b"\x7f", b"")),
     ),
     Case(
         name="raised_byte_of_a_binary_maximum",
@@ -287,7 +287,7 @@ EQUALITY = [
         there=NONE,
         metadata=ANY,
     ),
-    Case(name="empty_text", covers=("S113",), child=delta(texts("")), parent=arrow(texts("", "a"))),
+    Case(name="empty_text", covers=("S113",), child=rust(texts("")), parent=arrow(texts("", "a"))),
     Case(
         name="empty_text_as_the_least",
         covers=("S113",),
