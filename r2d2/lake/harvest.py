@@ -119,7 +119,7 @@ def with_plain_partitions(harvest: Harvest) -> Harvest:
 def harvest_batch(found: FoundTable, options: TextOptions, text_folder: str) -> pa.RecordBatch:
     """The row of HARVESTS for one table, whatever happens to it."""
     try:
-        row = {"table": found.table, "status": Status.OK.value, **_to_row(harvest_table(found, options, text_folder))}
+        row = {"table": found.table, "status": Status.OK.value, **harvest_to_row(harvest_table(found, options, text_folder))}
         batch = pa.RecordBatch.from_pylist([row], schema=HARVESTS)
         harvest_from_row(batch.to_pylist()[0])  # what cannot be read back is found here, not on the driver
     except TableFault as fault:
@@ -136,7 +136,8 @@ def _failed(found: FoundTable, status: str, error: str, message: str) -> pa.Reco
     return pa.RecordBatch.from_pylist([row], schema=HARVESTS)
 
 
-def _to_row(harvest: Harvest) -> dict[str, Any]:
+def harvest_to_row(harvest: Harvest) -> dict[str, Any]:
+    """What a row of HARVESTS holds of a table, without its number and status."""
     scalars = {
         name: getattr(harvest, name)
         for name in (
