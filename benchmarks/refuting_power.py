@@ -2,8 +2,8 @@
 
 python benchmarks/refuting_power.py LAKE [--case-sensitive] [--truth truth.csv] [--json]
 
-The truth has the columns child, parent and set_fraction, 1.0 for pairs that are contained; pairs that it does not list
-are contained in nothing. The kernels are those of the audit.
+The truth has the columns child, parent and set_fraction, 1.0 for pairs that are contained, or set (true, false) as that
+of the demonstration lake; a pair that it does not list is not contained. The kernels are those of the audit.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from r2d2.lake.discovery import discover
 from r2d2.lake.harvest import harvest_table
 from r2d2.lake.text import TextOptions
 from r2d2.model import Harvest, SchemaGraph, TypeClass, leaves
-from r2d2.prune.blocks import Block, blocks_of, survivors_of
+from r2d2.prune.blocks import DONE, Block, answer, blocks_of
 from r2d2.prune.boxes import FileVerdict, file_verdict, has_files
 from r2d2.prune.evidence import packed_evidence
 from r2d2.prune.minmax import Indices, Leaves, Mask, Tables, is_set, more_often, outside, tables_of
@@ -300,12 +300,18 @@ def bags_excluded(alive: Alive) -> set[PairId]:
 
 def kept_by_the_audit(graph: SchemaGraph, evidence: Mapping[int, bytes]) -> set[PairId]:
     """The pairs that the audit's own order of the same rules keeps."""
-    return {(child, parent) for block in blocks_of(graph) for child, parent, *_ in survivors_of(block, evidence)}
+    kept = answer(0, list(blocks_of(graph)), evidence).to_pylist()
+    return {(row["child"], row["parent"]) for row in kept if row["child"] != DONE}
 
 
 def read_truth(path: Path) -> set[tuple[str, str]]:
     with path.open(newline="") as file:
-        return {(row["child"], row["parent"]) for row in csv.DictReader(file) if float(row["set_fraction"]) == 1.0}
+        rows = list(csv.DictReader(file))
+    return {(row["child"], row["parent"]) for row in rows if _is_contained(row)}
+
+
+def _is_contained(row: Mapping[str, str]) -> bool:
+    return float(row["set_fraction"]) == 1.0 if "set_fraction" in row else row["set"] == "true"
 
 
 def markdown(report: Report) -> str:
@@ -332,7 +338,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="What each metadata rule refutes in a lake.")
     parser.add_argument("lake")
     parser.add_argument("--case-sensitive", action="store_true", help="compare names of columns exactly")
-    parser.add_argument("--truth", type=Path, help="CSV with child, parent, set_fraction")
+    parser.add_argument("--truth", type=Path, help="CSV with child, parent, and set_fraction or set")
     parser.add_argument("--json", action="store_true", help="print JSON instead of Markdown")
     options = parser.parse_args()
     truth = None if options.truth is None else read_truth(options.truth)

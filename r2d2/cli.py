@@ -34,7 +34,7 @@ Try it:
   r2d2 explain CHILD PARENT --out demo/results   why one table is in another one, or not
 """
 
-_AUDIT_HELP = """Audit LAKE, a folder or an object-store URL, and write the results to DIR.
+_AUDIT_HELP = """Audit LAKE, a folder or an object-store URL, or an Iceberg catalog, and write the results to DIR.
 
 \b
 Examples:
@@ -43,6 +43,7 @@ Examples:
   r2d2 audit ./lake --out results --engine spark --master 'local[8]'
   r2d2 audit s3://bucket/lake --out results --engine sc://cluster:15002 --work s3://bucket/scratch
   r2d2 audit ./exports --out results --csv-delimiter ';' --files-as-tables
+  r2d2 audit --catalog main --schema 'sales*' --out results
   r2d2 audit ./lake --out results --json | jq .savings_per_month
 
 \b
@@ -86,8 +87,17 @@ def cli() -> None:
 
 
 @cli.command(help=_AUDIT_HELP)
-@click.argument("lake")
+@click.argument("lake", required=False)
 @click.option("--out", required=True, metavar="DIR", help="Local folder for the results; outside the lake.")
+@click.option(
+    "--catalog", metavar="NAME", help="Audit the Iceberg tables of a catalog instead; configured as in pyiceberg."
+)
+@click.option(
+    "--schema",
+    multiple=True,
+    metavar="PATTERN",
+    help="With --catalog: only namespaces that match, such as 'sales*'; may be given more than once.",
+)
 @click.option("--engine", metavar="ENGINE", help="sail (default, embedded), spark, or sc://host:port (Spark Connect).")
 @click.option("--master", metavar="URL", help="Master for --engine spark; default local[*].")
 @click.option("--work", metavar="URI", help="Scratch space that all workers reach; default inside DIR.")
@@ -220,7 +230,7 @@ def _reader_may_leave() -> Iterator[None]:
 def _set_up_logging(verbose: bool) -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
     logging.getLogger("r2d2").setLevel(logging.INFO if verbose else logging.WARNING)
-    for noisy in ("pyspark", "py4j", "grpc", "fsspec", "botocore", "s3fs"):
+    for noisy in ("pyspark", "py4j", "grpc", "fsspec", "botocore", "s3fs", "pyiceberg"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
 
 

@@ -27,8 +27,10 @@ class AuditConfig:
     """What an audit is asked to do.
 
     Attributes:
-        lake: Local folder or object-store URL.
+        lake: Local folder or object-store URL; None with a catalog.
         out: Local folder for the results.
+        catalog: Name of an Iceberg catalog in pyiceberg's configuration, to be audited instead of a lake.
+        schema: Shell patterns for the namespaces of the catalog; none asks for all.
         work: Where stage tables lie; None is `OUT/.work/<run_id>`. Workers must reach it.
         engine: `sail`, `spark` or a Spark Connect URL (`sc://host:port`).
         master: Master URL for `spark`.
@@ -47,8 +49,10 @@ class AuditConfig:
         lane_keys: Secret keys of the two lanes of the row fingerprint.
     """
 
-    lake: str
+    lake: str | None = None
     out: str
+    catalog: str | None = None
+    schema: tuple[str, ...] = ()
     work: str | None = None
     engine: str = "sail"
     master: str | None = None
@@ -67,6 +71,11 @@ class AuditConfig:
     lane_keys: tuple[int, int] = field(default_factory=new_lane_keys, repr=False)
 
     def __post_init__(self) -> None:
+        if (self.lake is None) == (self.catalog is None):
+            given = "Missing argument" if self.lake is None else "both given"
+            raise UsageError(f"{given}: an audit needs either LAKE or --catalog NAME")
+        if self.schema and self.catalog is None:
+            raise UsageError("--schema goes with --catalog only")
         _one_of("reader", self.reader, READERS)
         _one_of("csv-types", self.csv_types, CSV_TYPES)
         _one_of("timestamps", self.timestamps, TIMESTAMPS)

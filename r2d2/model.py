@@ -80,13 +80,14 @@ class FileStamp:
 
 @dataclass(frozen=True, kw_only=True)
 class FoundTable:
-    """A table as the listing of the lake shows it; no file of it has been opened.
+    """A table as the listing of the lake, or a catalog, shows it.
 
     Attributes:
         table: Position in the list of all tables sorted by id, from 0.
-        id: Path relative to the lake, `/`-separated.
-        uri: The file, or the folder of the table.
+        id: Path relative to the lake, `/`-separated; with a catalog its name, namespace and table, joined by dots.
+        uri: The file, or the folder of the table; empty where the catalog could not say.
         files: The data files, sorted by uri; empty for formats whose log lists them (Delta).
+        metadata: The metadata file that a catalog names for it; None where its folder tells which is the newest.
         fault: Reason why it cannot be read, known from the listing alone.
         fault_status: `failed` or `unsupported`, where there is a fault.
     """
@@ -96,6 +97,7 @@ class FoundTable:
     format: Format
     uri: str
     files: tuple[FileStamp, ...] = ()
+    metadata: str | None = None
     fault: str | None = None
     fault_status: Status = Status.FAILED
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from r2d2.config import AuditConfig
 from r2d2.errors import TableChanged, UsageError
+from r2d2.lake.catalog import current_metadata, discover_catalog
 from r2d2.lake.delta import newest_version
 from r2d2.lake.discovery import discover, listing_token, split_into_files
 from r2d2.lake.run import StageRun
@@ -108,7 +109,7 @@ class StageClock:
 
 
 def audit(config: AuditConfig, *, spark: SparkSession | None = None, progress: Progress | None = None) -> Audit:
-    """Audit a lake and write the results to `config.out`.
+    """Audit a lake or a catalog and write the results to `config.out`.
 
     Args:
         config: What to audit and how.
@@ -117,26 +118,26 @@ def audit(config: AuditConfig, *, spark: SparkSession | None = None, progress: P
 
     Raises:
         UsageError: For a wrong configuration.
-        LakeError: If the lake cannot be read.
+        LakeError: If the lake, or the catalog, cannot be read.
         EngineError: If the engine cannot be started, or workers cannot be used.
     """
     clock = StageClock(progress=progress or Silence())
-    lake = config.lake if is_remote(config.lake) else os.path.abspath(config.lake)
     prices = load_price_book(None)
-    with ResultFolder.open(config.out, lake) as results:
-        with clock.stage("discovery"):
-            discovery = discover(lake, files_as_tables=config.files_as_tables)
+    in_catalog = find_in_catalog(config, clock)
+    folders = [lake_folder(config.lake)] if config.lake is not None else table_folders(in_catalog)
+    with ResultFolder.open(config.out, *folders) as results:
+        found = in_catalog if config.lake is None else find_in_lake(config, clock)
         with clock.stage("session"):
             engine = open_engine(config, spark)
         run_id = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
         # The folder is locked, so this is what a killed audit has left.
         shutil.rmtree(os.path.join(results.path, ".work"), ignore_errors=True)
         with engine:
-            check_reachable(engine, config, lake)
+            check_reachable(engine, config, folders)
             store = StageStore(engine.spark, f"{work_folder(config, str(results.path))}/{run_id}")
             run = StageRun(config=config, engine=engine, store=store, kernels=kernels_of(config, engine))
             try:
-                outcome = run_stages(run, clock, discovery.tables, prices, lake)
+                outcome = run_stages(run, clock, found, prices)
                 results.keep_evidence(run_id, store.copy_tables)
             finally:
                 store.remove()
@@ -149,12 +150,39 @@ def audit(config: AuditConfig, *, spark: SparkSession | None = None, progress: P
     return Audit(out=str(results.path), summary=summary, failed=failed)
 
 
-def check_reachable(engine: Engine, config: AuditConfig, lake: str) -> None:
+def find_in_catalog(config: AuditConfig, clock: StageClock) -> tuple[FoundTable, ...]:
+    """The tables of the catalog to be audited, if it is one."""
+    if config.catalog is None:
+        return ()
+    with clock.stage("discovery"):
+        return discover_catalog(config.catalog, config.schema)
+
+
+def find_in_lake(config: AuditConfig, clock: StageClock) -> tuple[FoundTable, ...]:
+    """The tables of the lake to be audited."""
+    with clock.stage("discovery"):
+        return discover(lake_folder(config.lake), files_as_tables=config.files_as_tables).tables
+
+
+def lake_folder(lake: str | None) -> str:
+    """The lake as an absolute path or URL."""
+    if lake is None:
+        raise UsageError("an audit of a catalog has no LAKE")
+    return lake if is_remote(lake) else os.path.abspath(lake)
+
+
+def table_folders(found: Sequence[FoundTable]) -> list[str]:
+    """Where the tables of a catalog lie, each folder once."""
+    return sorted({table.uri for table in found if table.uri})
+
+
+def check_reachable(engine: Engine, config: AuditConfig, folders: Sequence[str]) -> None:
     """Refuse local paths that workers elsewhere cannot see."""
     if engine.workers_share_files:
         return
-    if not is_remote(lake):
-        raise UsageError(f"the workers of {config.engine} do not see the local folder {lake}: give an object-store URL")
+    for folder in (folder for folder in folders if not is_remote(folder)):
+        message = f"the workers of {config.engine} do not see the local folder {folder}: give an object-store URL"
+        raise UsageError(message)
     if config.work is None or not is_remote(config.work):
         raise UsageError(f"the workers of {config.engine} do not see local folders: give --work an object-store URL")
 
@@ -193,7 +221,7 @@ def kernels_of(config: AuditConfig, engine: Engine) -> Kernels:
     return Kernels(hasher=hasher, limits=limits, parallelism=parallelism)
 
 
-def run_stages(run: StageRun, clock: StageClock, found: Sequence[FoundTable], prices: PriceBook, lake: str) -> Outcome:
+def run_stages(run: StageRun, clock: StageClock, found: Sequence[FoundTable], prices: PriceBook) -> Outcome:
     """All stages, from harvest to the plan; they meet in stored tables."""
     harvested = clock.run("harvest", lambda: run_harvest(run, found), len(found))
     run.check_engine_reader()
@@ -214,7 +242,7 @@ def run_stages(run: StageRun, clock: StageClock, found: Sequence[FoundTable], pr
         plan, entry["bytes"] = planner.plan(edges, rows_of)
     with clock.stage("final check"):
         written = newly_written(run)
-        if fail_changed(run, lake) or written:
+        if fail_changed(run) or written:
             edges = [e for e in edges if run.inventory.is_active(e.child) and run.inventory.is_active(e.parent)]
             plan, _ = planner.plan(edges, rows_of, written)
     counts = {
@@ -259,7 +287,11 @@ def summarise(run: StageRun, outcome: Outcome, clock: StageClock, prices: PriceB
 
 def newly_written(run: StageRun) -> set[int]:
     """Tables with a newer version than the audited one: their edges hold for that version, they stay."""
-    return {table for table, harvest in run.inventory.active() if not _is_newest(run.inventory.found[table], harvest)}
+    config, found = run.config, run.inventory.found
+    if config.catalog is not None:
+        now = current_metadata(config.catalog, config.schema)
+        return {table for table, _ in run.inventory.active() if now.get(found[table].id) != found[table].metadata}
+    return {table for table, harvest in run.inventory.active() if not _is_newest(found[table], harvest)}
 
 
 def _is_newest(found: FoundTable, harvest: Harvest) -> bool:
@@ -273,9 +305,11 @@ def _is_newest(found: FoundTable, harvest: Harvest) -> bool:
     return True
 
 
-def fail_changed(run: StageRun, lake: str) -> bool:
+def fail_changed(run: StageRun) -> bool:
     """List the lake again; tables whose files are not the pinned ones fail. Those with a log are pinned by version."""
-    listed = discover(lake, files_as_tables=run.config.files_as_tables).tables
+    if run.config.lake is None:
+        return False
+    listed = discover(lake_folder(run.config.lake), files_as_tables=run.config.files_as_tables).tables
     files = [file for table in listed for file in split_into_files(table)]
     now = {table.id: listing_token(table) for table in (*files, *listed)}
     changed = [

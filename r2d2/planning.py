@@ -122,16 +122,18 @@ def bound_tables(inventory: Inventory) -> dict[int, str]:
     A table whose folder holds a file that another table reads or has read (a shallow clone), or another table; and a
     table that reads files that are not its own, since deleting it would free nothing.
     """
-    homes = {_real(found.uri): found.table for found in inventory.found}
+    homes: dict[str, list[int]] = {}
+    placed = [found for found in inventory.found if found.uri]
+    for found in placed:
+        homes.setdefault(_real(found.uri), []).append(found.table)
     bound: dict[int, str] = {}
-    for found in inventory.found:
+    for found in placed:
         home = _real(found.uri)
         for uri in {_real(uri) for uri in (found.uri, *_files_of(inventory, found))}:
             if uri != home and not uri.startswith(home.rstrip("/") + "/"):
                 bound.setdefault(found.table, "it reads files that are not its own")
-            for above in _ancestors(uri):
-                if homes.get(above, found.table) != found.table:
-                    bound[homes[above]] = "another table of the lake reads its files, or lies in its folder"
+            for other in (table for above in _ancestors(uri) for table in homes.get(above, ()) if table != found.table):
+                bound[other] = "another table of the lake reads its files, or lies in its folder"
     return bound
 
 
@@ -152,7 +154,8 @@ def _files_of_iceberg(inventory: Inventory, found: FoundTable) -> set[str]:
 
     harvest = inventory.harvests.get(found.table)
     live = {fragment.stamp.uri for fragment in harvest.fragments} if harvest is not None else set()
-    return live | files_named_in_manifests(found.uri, of_all_versions=harvest is None)
+    pinned = {found.metadata} if found.metadata is not None else set()
+    return live | pinned | files_named_in_manifests(found.uri, found.metadata, of_all_versions=harvest is None)
 
 
 def _ancestors(uri: str) -> Iterator[str]:

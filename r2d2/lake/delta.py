@@ -15,8 +15,9 @@ from r2d2.lake.delta_files import Files, data_file_uri, is_absolute, list_files,
 from r2d2.lake.delta_log import LOG, LiveFile, Snapshot, as_object, parse_json, read_snapshot
 from r2d2.lake.delta_schema import DeltaSchema, holds_structs_in_lists, parse_schema
 from r2d2.lake.delta_stats import file_stats, live_rows, log_claims, partition_claim
-from r2d2.lake.delta_vectors import vector_name, vector_uri
-from r2d2.model import Claim, FileStamp, FoundTable, Fragment, Harvest, fold, is_case_sensitive, leaves
+from r2d2.lake.delta_vectors import vector_deletes, vector_uri
+from r2d2.model import Claim, FileStamp, FoundTable, Fragment, Harvest, LeafPath, fold, is_case_sensitive, leaves
+from r2d2.scan.field_ids import stored_identities
 from r2d2.scan.files import filesystem, is_remote, open_file, stamp
 
 READER_FEATURES = frozenset(
@@ -68,11 +69,11 @@ def harvest_delta(found: FoundTable) -> Harvest:
     _check_protocol(snapshot)
     mode = _column_mapping(snapshot)
     metadata = snapshot.metadata
-    schema = parse_schema(metadata.get("schemaString"), metadata.get("partitionColumns"), mapped=mode != "none")
+    schema = parse_schema(metadata.get("schemaString"), metadata.get("partitionColumns"), mapping=mode)
     stamps = _live_stamps(snapshot.live, files)
     vectors = _vector_stamps(uri, snapshot.live, files)
-    fragments, claims = _fragments(uri, snapshot.live, stamps, schema)
-    engine_reason = _engine_reason(snapshot, schema, mode)
+    fragments, claims = _fragments(uri, snapshot.live, stamps, vectors, schema)
+    engine_reason = _engine_reason(snapshot, schema)
     return Harvest(
         schema=schema.arrow,
         version=str(snapshot.version),
@@ -83,6 +84,7 @@ def harvest_delta(found: FoundTable) -> Harvest:
         reader="files" if engine_reason is None else "engine",
         reader_reason=engine_reason,
         no_parent_reason=_no_parent_reason(uri, snapshot, schema),
+        stored_as=_stored_as(uri, snapshot, schema, mode),
         bytes_read=snapshot.bytes_read,
     )
 
@@ -150,15 +152,21 @@ def _vector_stamps(table_uri: str, live: tuple[LiveFile, ...], files: Files) -> 
 
 
 def _fragments(
-    table_uri: str, live: tuple[LiveFile, ...], stamps: list[FileStamp], schema: DeltaSchema
+    table_uri: str,
+    live: tuple[LiveFile, ...],
+    stamps: list[FileStamp],
+    vectors: list[FileStamp],
+    schema: DeltaSchema,
 ) -> tuple[tuple[Fragment, ...], tuple[Claim, ...]]:
     fragments: list[Fragment] = []
     claims: list[Claim] = []
+    pinned_vectors = {vector.uri: vector for vector in vectors}
     for position, (file, pinned) in enumerate(zip(live, stamps, strict=True)):
         stats = file_stats(file.add)
         rows = live_rows(file.add, stats)
         partition = _partition(file.add, schema)
-        deletes = vector_name(table_uri, file.add)
+        vector = vector_deletes(table_uri, file.add, pinned.uri, pinned_vectors)
+        deletes = vector.to_text() if vector else ""
         fragments.append(Fragment(stamp=pinned, data_uri=pinned.uri, rows=rows, partition=partition, deletes=deletes))
         claims.extend(log_claims(position, file, stats, schema))
         for name, text in partition.items():
@@ -177,13 +185,20 @@ def _partition(add: Mapping[str, Any], schema: DeltaSchema) -> dict[str, str | N
     return partition
 
 
-def _engine_reason(snapshot: Snapshot, schema: DeltaSchema, mode: str) -> str | None:
-    """Why the table's rows are not simply those of its Parquet files, columns matched by name."""
-    if any(file.add.get("deletionVector") for file in snapshot.live):
-        return "it has deletion vectors"
-    if mode != "none":
-        return f"it maps columns by {mode}"
-    if "EXISTS_DEFAULT" in str(snapshot.metadata.get("schemaString")):
+def _stored_as(uri: str, snapshot: Snapshot, schema: DeltaSchema, mode: str) -> dict[LeafPath, str]:
+    """See Harvest.stored_as; where older files have values that are not in them, no other table's leaf is the same."""
+    if _has_defaults(snapshot):
+        return {leaf: f"defaults of {uri}" for leaf, _ in leaves(schema.arrow)}
+    return {} if mode == "none" else stored_identities(schema.arrow, f"delta {mode}")
+
+
+def _has_defaults(snapshot: Snapshot) -> bool:
+    return "EXISTS_DEFAULT" in str(snapshot.metadata.get("schemaString"))
+
+
+def _engine_reason(snapshot: Snapshot, schema: DeltaSchema) -> str | None:
+    """Why the table's rows are not those of its Parquet files, deleted rows left out and columns found as it says."""
+    if _has_defaults(snapshot):
         return "its columns may have default values for older files"
     constant = snapshot.whole_history and len(snapshot.schemas) <= 1
     if holds_structs_in_lists(schema.arrow) and not constant:

@@ -13,6 +13,7 @@ import pyarrow as pa
 from r2d2.errors import TableFailed, TableUnsupported
 from r2d2.lake.delta_files import shown
 from r2d2.model import LeafPath, check_supported
+from r2d2.scan.field_ids import with_id, with_name
 
 _PRIMITIVES = {
     "string": pa.string(),
@@ -32,8 +33,9 @@ _PRIMITIVES = {
 _DECIMAL = re.compile(r"decimal\(\s*(\d{1,2})\s*,\s*(\d{1,2})\s*\)")
 _STRING = re.compile(r"(?:string collate .+|(?:var)?char\(\d+\))")
 _PHYSICAL_NAME = "delta.columnMapping.physicalName"
+_ID = "delta.columnMapping.id"
 _TYPE_CHANGES = "delta.typeChanges"
-_BYTEWISE = frozenset({"comment", "delta.columnMapping.id", _PHYSICAL_NAME, _TYPE_CHANGES})
+_BYTEWISE = frozenset({"comment", _ID, _PHYSICAL_NAME, _TYPE_CHANGES})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,21 +72,23 @@ class DeltaSchema:
     partition: dict[str, str]
 
 
-def parse_schema(text: Any, partition_columns: Any, *, mapped: bool) -> DeltaSchema:
+def parse_schema(text: Any, partition_columns: Any, *, mapping: str) -> DeltaSchema:
     """Read the schema of a metaData action.
 
     Args:
         text: Its `schemaString`.
         partition_columns: Its `partitionColumns`, logical names.
-        mapped: Whether the table has column mapping, so that files and statistics use physical names.
+        mapping: `none`; `name` or `id` where files and statistics use physical names, and columns are found in files by
+            name or by id. The fields of the Arrow schema then carry what they are found by, see `scan.field_ids`.
 
     Raises:
         TableUnsupported: For a type that the contract does not list, named in the message.
         TableFailed: If the schema is broken.
     """
     try:
-        fields = json.loads(text)["fields"]
-        arrow = pa.schema([_field(field) for field in fields])
+        fields, mapped = json.loads(text)["fields"], mapping != "none"
+        columns = [_field(field, mapping) for field in fields]
+        arrow = pa.schema([_unstored(c) if c.name in (partition_columns or ()) else c for c in columns])
         leaves = tuple(leaf for field in fields for leaf in _leaves(field, (), (), mapped))
         physical = {str(field["name"]): _physical(field, mapped) for field in fields}
         partition = {physical[name]: name for name in partition_columns or ()}
@@ -97,14 +101,19 @@ def parse_schema(text: Any, partition_columns: Any, *, mapped: bool) -> DeltaSch
     return DeltaSchema(arrow=arrow, leaves=leaves, partition=partition)
 
 
-def arrow_type(dtype: Any) -> pa.DataType:
+def _unstored(field: pa.Field) -> pa.Field:
+    """A partition column, which is not looked for in files."""
+    return field.remove_metadata()
+
+
+def arrow_type(dtype: Any, mapping: str = "none") -> pa.DataType:
     """Arrow type of a type in Spark's JSON form: a name, or an object for struct, array and map.
 
     Raises:
         TableUnsupported: For every other type.
     """
     if isinstance(dtype, dict):
-        return _nested_type(dtype)
+        return _nested_type(dtype, mapping)
     name = str(dtype)
     if name in _PRIMITIVES:
         return _PRIMITIVES[name]
@@ -130,23 +139,27 @@ def _has_struct(dtype: pa.DataType, *, inside: bool) -> bool:
     return bool(pa.types.is_list(dtype)) and _has_struct(dtype.value_type, inside=True)
 
 
-def _nested_type(dtype: dict[str, Any]) -> pa.DataType:
+def _nested_type(dtype: dict[str, Any], mapping: str) -> pa.DataType:
     kind = dtype.get("type")
     if kind == "array":
-        return pa.list_(arrow_type(dtype["elementType"]))
+        return pa.list_(arrow_type(dtype["elementType"], mapping))
     if kind == "map":
-        return pa.map_(arrow_type(dtype["keyType"]), arrow_type(dtype["valueType"]))
+        return pa.map_(arrow_type(dtype["keyType"], mapping), arrow_type(dtype["valueType"], mapping))
     if kind != "struct":
         raise TableUnsupported(f"columns of type {shown(kind)} are not supported", error="Type")
-    struct = pa.struct([_field(field) for field in dtype["fields"]])
+    struct = pa.struct([_field(field, mapping) for field in dtype["fields"]])
     if len({child.name for child in struct}) < struct.num_fields:
         raise TableFailed("the schema in the Delta log has two struct fields of the same name", error="DeltaLog")
     check_supported(struct)
     return struct
 
 
-def _field(field: dict[str, Any]) -> pa.Field:
-    return pa.field(str(field["name"]), arrow_type(field["type"]))
+def _field(field: dict[str, Any], mapping: str) -> pa.Field:
+    arrow = pa.field(str(field["name"]), arrow_type(field["type"], mapping))
+    if mapping == "none":
+        return arrow
+    physical = str(field["metadata"][_PHYSICAL_NAME])
+    return with_name(arrow, physical) if mapping == "name" else with_id(arrow, int(field["metadata"][_ID]), [])
 
 
 def _leaves(field: dict[str, Any], path: LeafPath, physical: tuple[str, ...], mapped: bool) -> Iterator[DeltaLeaf]:

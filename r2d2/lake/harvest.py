@@ -119,7 +119,8 @@ def with_plain_partitions(harvest: Harvest) -> Harvest:
 def harvest_batch(found: FoundTable, options: TextOptions, text_folder: str) -> pa.RecordBatch:
     """The row of HARVESTS for one table, whatever happens to it."""
     try:
-        row = {"table": found.table, "status": Status.OK.value, **harvest_to_row(harvest_table(found, options, text_folder))}
+        harvest = harvest_table(found, options, text_folder)
+        row = {"table": found.table, "status": Status.OK.value, **harvest_to_row(harvest)}
         batch = pa.RecordBatch.from_pylist([row], schema=HARVESTS)
         harvest_from_row(batch.to_pylist()[0])  # what cannot be read back is found here, not on the driver
     except TableFault as fault:

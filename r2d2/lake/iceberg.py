@@ -14,11 +14,18 @@ from r2d2.errors import TableFailed, TableFault, TableUnsupported
 from r2d2.lake.delta_files import Files, list_files
 from r2d2.lake.iceberg_deletes import DeleteIndex
 from r2d2.lake.iceberg_manifests import Entry, ManifestReader
-from r2d2.lake.iceberg_metadata import FOLDER, PartitionField, TableMetadata, metadata_files, read_metadata
-from r2d2.lake.iceberg_schema import leaf_ids, parse_schema, stored_as
+from r2d2.lake.iceberg_metadata import (
+    FOLDER,
+    PartitionField,
+    TableMetadata,
+    metadata_files,
+    read_metadata,
+    read_pinned_metadata,
+)
+from r2d2.lake.iceberg_schema import leaf_ids, parse_schema
 from r2d2.lake.iceberg_stats import computed_by, manifest_claims
 from r2d2.model import Claim, FileStamp, FoundTable, Fragment, Harvest
-from r2d2.scan.field_ids import field_id
+from r2d2.scan.field_ids import field_id, stored_identities
 from r2d2.scan.files import is_remote, stamp
 
 NO_PARENT_REASON = "Spark and Sail read Iceberg tables only with a catalog or Iceberg's own runtime"
@@ -30,7 +37,8 @@ def harvest_iceberg(found: FoundTable) -> Harvest:
     """Pin the current snapshot of an Iceberg table and read its metadata from the manifests.
 
     Args:
-        found: The table; its uri is the folder that holds `metadata`, local or in an object store.
+        found: The table; its uri is the folder that holds `metadata`, local or in an object store. A metadata file that
+            a catalog names may lie anywhere.
 
     Returns:
         One fragment per live data file, sorted by uri; the schema's fields carry their field ids. `history_bytes` are
@@ -42,8 +50,8 @@ def harvest_iceberg(found: FoundTable) -> Harvest:
         TableUnsupported: For what cannot be read faithfully, named in the message.
     """
     uri = found.uri.rstrip("/") if is_remote(found.uri) else os.path.abspath(found.uri)
-    files = list_files(uri)
-    metadata = read_metadata(uri, files)
+    files = _listing(uri, is_pinned=found.metadata is not None)
+    metadata = read_metadata(uri, files) if found.metadata is None else read_pinned_metadata(found.metadata)
     schema = parse_schema(metadata.schema, metadata.name_mapping)
     reader = ManifestReader(table_uri=uri)
     entries = reader.entries(metadata.snapshot) if metadata.snapshot is not None else []
@@ -60,13 +68,13 @@ def harvest_iceberg(found: FoundTable) -> Harvest:
         table_bytes=sum(file.size for file in stamps.values()),
         history_bytes=_history_bytes(files, stamps),
         no_parent_reason=NO_PARENT_REASON,
-        stored_as=stored_as(schema),
+        stored_as=stored_identities(schema, "iceberg"),
         bytes_read=metadata.bytes_read + reader.bytes_read,
     )
 
 
 def is_current(found: FoundTable, harvest: Harvest) -> bool:
-    """Whether a table still has the snapshot and the schema that were harvested."""
+    """Whether a table without a catalog still has the snapshot and the schema that were harvested."""
     uri = found.uri.rstrip("/") if is_remote(found.uri) else os.path.abspath(found.uri)
     try:
         metadata = read_metadata(uri, metadata_files(uri))
@@ -77,6 +85,16 @@ def is_current(found: FoundTable, harvest: Harvest) -> bool:
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
+
+
+def _listing(uri: str, *, is_pinned: bool) -> Files:
+    """The files below a table's folder, which need not exist where a catalog knows of the metadata."""
+    try:
+        return list_files(uri)
+    except TableFailed as exc:
+        if is_pinned and exc.error == "FileMissing":
+            return {}
+        raise
 
 
 def _check_readable(entries: Sequence[Entry]) -> None:

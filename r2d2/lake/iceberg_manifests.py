@@ -217,19 +217,20 @@ def _sequence(entry: ManifestEntry, manifest: ManifestFile) -> int:
     return number
 
 
-def files_named_in_manifests(table_uri: str, *, of_all_versions: bool) -> set[str]:
+def files_named_in_manifests(table_uri: str, pinned: str | None = None, *, of_all_versions: bool) -> set[str]:
     """Uris of all files that a table's snapshots lead to: manifests, data files, delete files.
 
     Nothing is raised: what cannot be read here, no reader of the table can read either.
 
     Args:
         table_uri: The table's folder.
+        pinned: The metadata file that a catalog names; None means the newest in the folder.
         of_all_versions: Look into every metadata file, not only the newest: for tables that were not harvested, whose
             newest one may not be known.
     """
     reader = ManifestReader(table_uri=table_uri)
     seen: set[str] = set()
-    for snapshot in kept_snapshots(table_uri, of_all_versions=of_all_versions):
+    for snapshot in kept_snapshots(table_uri, pinned, of_all_versions=of_all_versions):
         manifests: list[ManifestFile] = []
         with contextlib.suppress(TableFault):
             manifests = reader.manifests(snapshot)

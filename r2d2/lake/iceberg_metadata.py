@@ -16,7 +16,7 @@ from r2d2.errors import TableFailed, TableFault, TableUnsupported
 from r2d2.lake.delta_files import Files, data_file_uri, list_files, reading, shown
 from r2d2.lake.delta_log import parse_json
 from r2d2.model import FileStamp
-from r2d2.scan.files import open_file
+from r2d2.scan.files import open_file, stamp
 
 FOLDER = "metadata/"
 FORMAT_VERSIONS = (1, 2, 3)
@@ -109,10 +109,16 @@ def read_metadata(table_uri: str, files: Files) -> TableMetadata:
         TableFailed: If there is none, if it cannot be told which is the newest, or if it is damaged.
         TableUnsupported: For what R2D2 does not read.
     """
-    raw, size = _read(current_file(files))
+    raw, size = _read(current_file(files).uri)
     metadata = _parse(raw, size)
     _check_metadata_folder(table_uri, raw)
     return metadata
+
+
+def read_pinned_metadata(uri: str) -> TableMetadata:
+    """Read the metadata file that a catalog names; see `read_metadata`."""
+    stamp(uri)  # refuses what is no plain file
+    return _parse(*_read(uri))
 
 
 def metadata_files(table_uri: str) -> Files:
@@ -165,8 +171,8 @@ def _leads_to(hint: int, newest: int, numbered: Mapping[int, object]) -> bool:
     return hint <= newest and newest - hint < len(numbered) and all(n in numbered for n in range(hint, newest))
 
 
-def _read(file: FileStamp) -> tuple[dict[str, Any], int]:
-    with reading("the table's metadata file"), open_file(file.uri) as source:
+def _read(uri: str) -> tuple[dict[str, Any], int]:
+    with reading("the table's metadata file"), open_file(uri) as source:
         data = bytes(source.read(_MAX_BYTES))
         plain = gzip.GzipFile(fileobj=io.BytesIO(data)).read(_MAX_BYTES) if data.startswith(_GZIP) else data
         raw = parse_json(plain)
@@ -247,15 +253,28 @@ def _check_metadata_folder(table_uri: str, raw: Mapping[str, Any]) -> None:
         raise TableUnsupported("the table keeps its metadata in another folder", error="IcebergMetadata")
 
 
-def kept_snapshots(table_uri: str, *, of_all_versions: bool) -> Iterator[Mapping[str, Any]]:
-    """Snapshots that the newest metadata file of a table names, or any readable one, each once; nothing is raised."""
+def kept_snapshots(table_uri: str, pinned: str | None, *, of_all_versions: bool) -> Iterator[Mapping[str, Any]]:
+    """Snapshots that a table's metadata names, each once; nothing is raised.
+
+    Args:
+        table_uri: Its folder.
+        pinned: The metadata file that a catalog names; None means the newest in the folder.
+        of_all_versions: Look into every metadata file that can be read.
+    """
     seen: set[Any] = set()
+    for uri in _metadata_uris(table_uri, pinned, of_all_versions=of_all_versions):
+        with contextlib.suppress(TableFault, TypeError, ValueError):
+            for snapshot in _snapshots(_read(uri)[0]):
+                if snapshot.get("manifest-list") not in seen:
+                    seen.add(snapshot.get("manifest-list"))
+                    yield snapshot
+
+
+def _metadata_uris(table_uri: str, pinned: str | None, *, of_all_versions: bool) -> list[str]:
+    uris = [] if pinned is None else [pinned]
     with contextlib.suppress(TableFault):
-        files = metadata_files(table_uri)
-        versions = _numbered(files).values() if of_all_versions else [[current_file(files)]]
-        for file in (file for files_of_one in versions for file in files_of_one):
-            with contextlib.suppress(TableFault, TypeError, ValueError):
-                for snapshot in _snapshots(_read(file)[0]):
-                    if snapshot.get("manifest-list") not in seen:
-                        seen.add(snapshot.get("manifest-list"))
-                        yield snapshot
+        if of_all_versions:
+            uris += [file.uri for files in _numbered(metadata_files(table_uri)).values() for file in files]
+        elif pinned is None:
+            uris.append(current_file(metadata_files(table_uri)).uri)
+    return uris

@@ -92,33 +92,6 @@ def leaf_ids(schema: pa.Schema) -> Iterator[tuple[int, LeafPath, pa.DataType]]:
         yield from walk((column.name,), column)
 
 
-def stored_as(schema: pa.Schema) -> dict[LeafPath, str]:
-    """By leaf, what decides which values of a file are its: ids and names of its field, and of those above and in it.
-
-    Two tables with equal entries find the same values in a file that both have, whatever they call them.
-    """
-
-    def walk(path: LeafPath, above: list[Any], field: pa.Field) -> Iterator[tuple[LeafPath, str]]:
-        if pa.types.is_struct(field.type):
-            for child in field.type:
-                yield from walk((*path, child.name), [*above, _identity(field)], child)
-        else:
-            within = [[_identity(child) for child in _all_fields(field.type)]]
-            yield path, "iceberg " + json.dumps([*above, _identity(field), *within])
-
-    return dict(leaf for column in schema for leaf in walk((column.name,), [], column))
-
-
-def _identity(field: pa.Field) -> list[str]:
-    return sorted(f"{key.decode()}={value.decode()}" for key, value in field.metadata.items())
-
-
-def _all_fields(dtype: pa.DataType) -> Iterator[pa.Field]:
-    for child in inner_fields(dtype):
-        yield child
-        yield from _all_fields(child.type)
-
-
 class _Mapping:
     """A level of a name mapping: by field id, the names that the field may have in files, and the level below."""
 

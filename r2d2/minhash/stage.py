@@ -36,7 +36,7 @@ def run_minhash(run: StageRun, graph_stage: str, pairs_stage: str) -> dict[str, 
     """Store the pairs of an earlier stage that samples do not refute; tables that fail on the way are stored too.
 
     Pairs that this stage has answered before are not asked again. What the scan sees of each file is compared with what
-    the metadata had proved of it: claims that turn out to be wrong are stored, and leaves in which some engines lose NaN.
+    the metadata had proved of it: claims that are wrong are stored, and leaves in which some engines lose NaN.
 
     Returns:
         The pairs that survive, wrong claims so far, and bytes that were read.

@@ -203,7 +203,7 @@ def build_report(results: Mapping[str, pa.Table], summary: Mapping[str, Any]) ->
     config = summary.get("config") or {}
     return Report(
         run_id=str(summary.get("run_id", "")),
-        lake=str(config.get("lake", "")),
+        lake=_audited(config),
         out=str(config.get("out", "")),
         tables=tables.num_rows,
         formats=tuple(sorted(Counter(tables["format"].to_pylist()).items(), key=lambda item: (-item[1], str(item[0])))),
@@ -226,6 +226,14 @@ def build_report(results: Mapping[str, pa.Table], summary: Mapping[str, Any]) ->
         config=config,
         versions={str(name): str(version) for name, version in (summary.get("versions") or {}).items()},
     )
+
+
+def _audited(config: Mapping[str, Any]) -> str:
+    """What was audited: a lake, or namespaces of a catalog."""
+    if config.get("catalog") is None:
+        return str(config.get("lake") or "")
+    chosen = ", ".join(map(str, config.get("schema") or ()))
+    return f"catalog {config['catalog']}" + (f" ({chosen})" if chosen else "")
 
 
 _STEPS = (

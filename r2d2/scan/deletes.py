@@ -62,23 +62,29 @@ class Deletes:
         schema: The columns by whose values rows are deleted, as `schema_to_bytes` writes them, in base64. Each is
             called by its id, has its type in the table, and carries its id and names as `field_ids` wants them.
         defaults: By column, the value as text (None is NULL) that rows have where the data file lacks it.
+        inline: A deletion vector that stands in the table's log, in hexadecimal without length and checksum.
+        rows: Rows that the inline vector deletes.
     """
 
     path: str
     files: tuple[DeleteFile, ...]
     schema: str = ""
     defaults: Mapping[str, str | None] = field(default_factory=dict)
+    inline: str = ""
+    rows: int = 0
 
     def to_text(self) -> str:
         """The name for `Fragment.deletes`: equal for the same deletes of the same file."""
         files = [astuple(file) for file in self.files]
-        return json.dumps([self.path, files, self.schema, dict(sorted(self.defaults.items()))])
+        defaults = dict(sorted(self.defaults.items()))
+        return json.dumps([self.path, files, self.schema, defaults, self.inline, self.rows])
 
     @classmethod
     def from_text(cls, text: str) -> Deletes:
         """Inverse of `to_text`."""
-        path, files, schema, defaults = json.loads(text)
-        return cls(path=path, files=tuple(map(_delete_file, files)), schema=schema, defaults=defaults)
+        path, files, schema, defaults, inline, rows = json.loads(text)
+        known = tuple(map(_delete_file, files))
+        return cls(path=path, files=known, schema=schema, defaults=defaults, inline=inline, rows=rows)
 
     @property
     def by_value(self) -> tuple[DeleteFile, ...]:
@@ -108,9 +114,9 @@ def named_positions(connection: duckdb.DuckDBPyConnection, deletes: Deletes, row
     Raises:
         TableFailed: If a delete file is missing, changed or damaged, or deletes rows that the data file does not have.
     """
-    found: Iterable[pa.Array] = [
-        _positions(connection, deletes.path, file) for file in deletes.files if not file.columns
-    ]
+    found = [_positions(connection, deletes.path, file) for file in deletes.files if not file.columns]
+    if deletes.inline:
+        found.append(_checked(_bitmap(bytes.fromhex(deletes.inline)), deletes.rows))
     positions = pc.unique(pa.chunked_array(found, pa.int64()))
     bounds = pc.min_max(positions).as_py()
     if positions.null_count or (len(positions) and not 0 <= bounds["min"] <= bounds["max"] < rows):
@@ -141,32 +147,38 @@ def _vector_positions(file: DeleteFile) -> pa.Array:
     with open_file(file.uri) as source:
         source.seek(file.offset)
         blob = bytes(source.read(min(file.length, _MAX_VECTOR_BYTES)))
-    positions = decode_vector(blob)
-    if len(positions) != file.rows:
-        raise TableFailed("a deletion vector deletes another number of rows than the manifest says", error="DeleteFile")
+    return _checked(decode_vector(blob), file.rows)
+
+
+def _checked(positions: npt.NDArray[np.int64], rows: int | None) -> pa.Array:
+    if len(positions) != rows:
+        raise TableFailed("a deletion vector deletes another number of rows than the metadata says", error="DeleteFile")
     return pa.array(positions)
 
 
 def decode_vector(blob: bytes) -> npt.NDArray[np.int64]:
-    """Positions in a blob of the type `deletion-vector-v1`, ascending.
+    """Positions in a blob of the type `deletion-vector-v1`, or in a Delta file of vectors, ascending.
 
     Raises:
         TableFailed: If it is damaged.
 
     Source:
-        Puffin specification: length and checksum big-endian, the bitmap in Roaring's portable 64-bit form.
+        Puffin specification, Delta protocol: length and checksum big-endian around the vector.
     """
+    vector = blob[4:-4]
+    framed = len(blob) == int.from_bytes(blob[:4], "big") + 8 and zlib.crc32(vector) == int.from_bytes(blob[-4:], "big")
+    if not framed:
+        raise TableFailed("a deletion vector is damaged", error="DeleteFile")
+    return _bitmap(vector)
+
+
+def _bitmap(vector: bytes) -> npt.NDArray[np.int64]:
+    """Positions in a vector: a magic number, then a bitmap in Roaring's portable 64-bit form."""
     from pyroaring import BitMap64
 
-    length, magic, checksum = blob[:4], blob[4:8], blob[-4:]
-    vector = blob[8:-4]
-    if (
-        len(blob) != int.from_bytes(length, "big") + 8
-        or magic != _MAGIC
-        or zlib.crc32(magic + vector) != int.from_bytes(checksum, "big")
-    ):
+    if vector[:4] != _MAGIC:
         raise TableFailed("a deletion vector is damaged", error="DeleteFile")
     try:
-        return np.array(BitMap64.deserialize(vector).to_array(), np.uint64).astype(np.int64)
+        return np.array(BitMap64.deserialize(vector[4:]).to_array(), np.uint64).astype(np.int64)
     except (ValueError, RuntimeError, MemoryError) as exc:
         raise TableFailed("a deletion vector is damaged", error="DeleteFile") from exc

@@ -1,7 +1,9 @@
-"""Columns of a file found by field id: Iceberg renames, moves, drops and widens columns without touching files.
+"""Columns of a file found by field id or stored name.
+
+Iceberg, and Delta with column mapping, rename, move, drop and widen columns without touching files.
 
 The table's Arrow schema carries the ids in the metadata of its fields, where Arrow itself puts those of Parquet, and
-beside them the names under which files without ids have the column.
+beside them the names under which files without ids have the column. Where it carries names alone, ids do not count.
 """
 
 from __future__ import annotations
@@ -9,17 +11,20 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import duckdb
 import pyarrow as pa
 
 from r2d2.errors import TableFailed, TableUnsupported
+from r2d2.model import LeafPath
 from r2d2.scan.duck import quote_text
 
 ELEMENT, KEY, VALUE = "element", "key", "value"
 
 _ID = b"PARQUET:field_id"
 _NAMES = b"r2d2:names"
+_DIGITS = {8: 3, 16: 5, 32: 10, 64: 19}
 _INTEGER_BITS = {"int8": 8, "int16": 16, "int32": 32, "int64": 64}
 
 StoredColumns = dict[str, tuple[int, pa.DataType]]
@@ -42,14 +47,46 @@ def with_id(field: pa.Field, number: int, names: Sequence[str]) -> pa.Field:
     return field.with_metadata({_ID: str(number), _NAMES: json.dumps(list(names))})
 
 
+def with_name(field: pa.Field, name: str) -> pa.Field:
+    """A field with the name that files have for it."""
+    return field.with_metadata({_NAMES: json.dumps([name])})
+
+
 def field_id(field: pa.Field) -> int:
     """The id of a field that has one."""
     return int(field.metadata[_ID])
 
 
-def has_ids(schema: pa.Schema) -> bool:
-    """Whether the table's columns are found by field id."""
-    return any(_ID in (field.metadata or {}) for field in schema)
+def has_stored_names(schema: pa.Schema) -> bool:
+    """Whether the table's columns are found by field id or stored name, not by their own names."""
+    return any(_NAMES in (field.metadata or {}) for field in schema)
+
+
+def stored_identities(schema: pa.Schema, kind: str) -> dict[LeafPath, str]:
+    """By leaf, what decides which values of a file are its: ids and names of its field, and of those above and in it.
+
+    Two tables of one kind with equal entries find the same values in a file that both have, whatever they call them.
+    """
+
+    def walk(path: LeafPath, above: list[Any], field: pa.Field) -> Iterator[tuple[LeafPath, str]]:
+        if pa.types.is_struct(field.type):
+            for child in field.type:
+                yield from walk((*path, child.name), [*above, _identity(field)], child)
+        else:
+            within = [[_identity(child) for child in _all_fields(field.type)]]
+            yield path, f"{kind} " + json.dumps([*above, _identity(field), *within])
+
+    return dict(leaf for column in schema for leaf in walk((column.name,), [], column))
+
+
+def _identity(field: pa.Field) -> dict[str, str]:
+    return {name.decode(): value.decode() for name, value in sorted((field.metadata or {}).items())}
+
+
+def _all_fields(dtype: pa.DataType) -> Iterator[pa.Field]:
+    for child in inner_fields(dtype):
+        yield child
+        yield from _all_fields(child.type)
 
 
 def columns_by_id(
@@ -104,12 +141,10 @@ def _parquet_tree(connection: duckdb.DuckDBPyConnection, path: str) -> tuple[_No
 
 
 def _matcher(nodes: Sequence[_Node], table: pa.Schema) -> _Match:
-    if any(_has_id(node) for node in nodes):
+    if any(_ID in (column.metadata or {}) for column in table) and any(_has_id(node) for node in nodes):
         return _by_id
     if not any(_names(column) for column in table):
-        raise TableUnsupported(
-            "a data file has no field ids, and the table has no name mapping for it", error="IcebergFieldIds"
-        )
+        raise TableUnsupported("a data file has no field ids, and the table has no names for it", error="FieldIds")
     return _by_name
 
 
@@ -119,8 +154,8 @@ def _has_id(node: _Node) -> bool:
 
 def _by_id(node: _Node, fields: Sequence[pa.Field]) -> pa.Field | None:
     if node.id is None:
-        raise TableUnsupported("a data file has field ids for some of its columns only", error="IcebergFieldIds")
-    return next((field for field in fields if field_id(field) == node.id), None)
+        raise TableUnsupported("a data file has field ids for some of its columns only", error="FieldIds")
+    return next((field for field in fields if _ID in (field.metadata or {}) and field_id(field) == node.id), None)
 
 
 def _by_name(node: _Node, fields: Sequence[pa.Field]) -> pa.Field | None:
@@ -128,7 +163,7 @@ def _by_name(node: _Node, fields: Sequence[pa.Field]) -> pa.Field | None:
 
 
 def _names(field: pa.Field) -> list[str]:
-    return list(json.loads(field.metadata[_NAMES]))
+    return list(json.loads((field.metadata or {}).get(_NAMES, b"[]")))
 
 
 # --- types ------------------------------------------------------------------------------------------------------------
@@ -160,7 +195,7 @@ def _read_as(node: _Node, stored: pa.DataType, wanted: pa.DataType, match: _Matc
             _read_as(value, stored.item_type, wanted.item_type, match, whole=True),
         )
     if node.children or not _is_promotion(stored, wanted):
-        raise TableUnsupported(f"a data file stores {stored} where the table has {wanted}", error="IcebergType")
+        raise TableUnsupported(f"a data file stores {stored} where the table has {wanted}", error="StoredType")
     return stored
 
 
@@ -179,9 +214,9 @@ def _read_struct(
         matched.add(own.name)
         fields.append(pa.field(own.name, _read_as(child, field.type, own.type, match, whole=whole)))
     if whole and len(matched) < max(len(fields), wanted.num_fields):
-        raise TableUnsupported("structs inside its arrays or maps have changed", error="IcebergType")
+        raise TableUnsupported("structs inside its arrays or maps have changed", error="StoredType")
     if not matched:
-        raise TableUnsupported("a data file has none of the fields of a struct", error="IcebergType")
+        raise TableUnsupported("a data file has none of the fields of a struct", error="StoredType")
     return pa.struct(fields)
 
 
@@ -189,27 +224,30 @@ def _entries(node: _Node, count: int) -> tuple[_Node, ...]:
     """What is stored once per element of a list, or entry of a map, in the layout that Parquet prescribes."""
     entry = node.children[0] if len(node.children) == 1 else None
     if entry is None or len(entry.children) != count:
-        raise TableUnsupported("a data file stores lists or maps in an old layout", error="IcebergType")
+        raise TableUnsupported("a data file stores lists or maps in an old layout", error="StoredType")
     return entry.children
 
 
 def _check_place(node: _Node, field: pa.Field, match: _Match) -> None:
     """Elements, keys and values have ids too; a name mapping finds them by their place."""
-    if match is _by_id and match(node, [field]) is None:
-        raise TableUnsupported("the elements of an array or map have changed", error="IcebergType")
+    if match is _by_id and _ID in (field.metadata or {}) and match(node, [field]) is None:
+        raise TableUnsupported("the elements of an array or map have changed", error="StoredType")
 
 
 def _is_promotion(stored: pa.DataType, wanted: pa.DataType) -> bool:
-    """Whether values of a stored type equal those that Iceberg reads there."""
+    """Whether the wanted type holds every value of the stored one: then they are the same values."""
     t = pa.types
     if stored == wanted:
         return True
-    if str(stored) in _INTEGER_BITS and str(wanted) in _INTEGER_BITS:
-        return _INTEGER_BITS[str(stored)] < _INTEGER_BITS[str(wanted)]
+    if bits := _INTEGER_BITS.get(str(stored)):
+        if t.is_decimal128(wanted):
+            return bool(wanted.precision - wanted.scale >= _DIGITS[bits])
+        return bits < _INTEGER_BITS.get(str(wanted), 0) or (bits <= 32 and t.is_float64(wanted))
     if t.is_float32(stored):
         return bool(t.is_float64(wanted))
     if t.is_decimal128(stored) and t.is_decimal128(wanted):
-        return bool(stored.scale == wanted.scale and stored.precision < wanted.precision)
+        whole = wanted.precision - wanted.scale >= stored.precision - stored.scale
+        return bool(whole and wanted.scale >= stored.scale)
     if t.is_timestamp(wanted) and wanted.tz is None and t.is_date32(stored):
         return True
     if t.is_timestamp(stored) and t.is_timestamp(wanted):

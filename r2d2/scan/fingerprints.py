@@ -20,6 +20,7 @@ import pyarrow as pa
 from r2d2.errors import TableFailed, TableFault, TableUnsupported
 from r2d2.model import FileStamp, LeafPath, leaf_key, schema_from_bytes, schema_to_bytes
 from r2d2.scan.deletes import Deletes
+from r2d2.scan.digests import digests_sql
 from r2d2.scan.duck import KernelLimits, connect
 from r2d2.scan.equality import deleted_positions
 from r2d2.scan.faithful import check_engine_reads, check_faithful
@@ -28,7 +29,7 @@ from r2d2.scan.footer import Footer, read_footer
 from r2d2.scan.observe import expected_of, hides_nan, is_lie
 from r2d2.scan.rowhash import Digest, RowHasher, check_hash_version, structs_on
 from r2d2.scan.sample import Lanes, Seen, buckets_of, sample_batches, sample_sql
-from r2d2.scan.source import Source, leaf_digests, leaf_observer, parquet_source
+from r2d2.scan.source import Source, leaf_observer, parquet_source
 
 FINGERPRINTS = pa.schema(
     [
@@ -345,15 +346,12 @@ def digest_sql(source: Source, item: ScanItem, hasher: RowHasher, values: Sequen
         values: Further expressions over the source, which the query yields as v0, v1, ….
     """
     paths = list(dict.fromkeys(path for column_set in item.column_sets for path in column_set.paths))
-    digests = leaf_digests(hasher, source, paths)
     keys: list[tuple[str, LeafPath]] = [("leaf", path) for path in paths]
     keys += [("struct", path) for path in structs_on(paths)]
     place = {key: index for index, key in enumerate(keys)}
-    columns = [f"{d.first} AS a{i}, {d.second} AS b{i}" for i, d in enumerate(digests)]
-    columns += [f"{value} AS v{i}" for i, value in enumerate(values)]
     lanes = [(column_set.id, _row_of(hasher, column_set, place)) for column_set in item.column_sets]
     return (
-        f"SELECT {', '.join(columns)} FROM {source.relation}",
+        digests_sql(hasher, source, paths, values),
         [Lanes(column_set=number, first=row.first, second=row.second) for number, row in lanes],
     )
 

@@ -16,7 +16,7 @@ from scipy.sparse.csgraph import connected_components
 from r2d2.model import Fragment, Harvest, LeafPath, SchemaGraph, fold_path, is_case_sensitive, leaves
 from r2d2.scan.compare import PAIRS
 from r2d2.scan.evidence import of_file
-from r2d2.scan.field_ids import has_ids
+from r2d2.scan.field_ids import has_stored_names
 from r2d2.scan.fingerprints import EVERYTHING, ColumnSet, ScanFile, ScanItem
 
 ITEM_BYTES = 64 << 20
@@ -134,7 +134,7 @@ def items_of(scan: TableScan, buckets: Buckets) -> list[ScanItem]:
             column_sets=scan.column_sets,
             threshold=scan.threshold,
             exact=exact,
-            schema=scan.harvest.schema if has_ids(scan.harvest.schema) else None,
+            schema=scan.harvest.schema if has_stored_names(scan.harvest.schema) else None,
             leaves=leaves_of(scan),
             first_bucket=buckets.first,
             buckets=buckets.count,

@@ -83,12 +83,11 @@ class RowHasher:
 
     def leaf(self, column: Column, path: LeafPath) -> Digest:
         """Digest of the leaf at a path; the path's first name is the column's own."""
-        sql, duckdb_type, dtype = column.sql, column.duckdb_type, column.type
-        for name in path[1:]:
-            index = _field_index(dtype, name)
-            sql = f"struct_extract_at({sql}, {index + 1})"
-            duckdb_type, dtype = _child_type(duckdb_type, index), dtype.field(index).type
-        return self._value(sql, duckdb_type, dtype, depth=0)
+        return self.value(leaf_column(column, path))
+
+    def value(self, column: Column) -> Digest:
+        """Digest of a column's whole value."""
+        return self._value(column.sql, column.duckdb_type, column.type, depth=0)
 
     def presence(self, column: Column, path: LeafPath) -> Digest:
         """Digest of whether the struct at a path is NULL."""
@@ -269,6 +268,16 @@ class RowHasher:
 
     def _both(self, lane_sql: Callable[[int], str]) -> Digest:
         return Digest(first=lane_sql(0), second=lane_sql(1))
+
+
+def leaf_column(column: Column, path: LeafPath) -> Column:
+    """The leaf at a path as a column of its own; the path's first name is the column's own."""
+    sql, duckdb_type, dtype = column.sql, column.duckdb_type, column.type
+    for name in path[1:]:
+        index = _field_index(dtype, name)
+        sql = f"struct_extract_at({sql}, {index + 1})"
+        duckdb_type, dtype = _child_type(duckdb_type, index), dtype.field(index).type
+    return Column(sql=sql, duckdb_type=duckdb_type, type=dtype)
 
 
 def leaf_value(column: Column, path: LeafPath) -> tuple[str, pa.DataType]:

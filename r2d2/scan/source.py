@@ -15,7 +15,7 @@ from r2d2.scan.duck import quote_text
 from r2d2.scan.field_ids import columns_by_id
 from r2d2.scan.footer import Footer
 from r2d2.scan.observe import Expected, Observer, observer
-from r2d2.scan.rowhash import Column, Digest, RowHasher, leaf_value, structs_on
+from r2d2.scan.rowhash import Column, Digest, RowHasher, leaf_column, leaf_value
 
 _ROW_NUMBER = "file_row_number"  # DuckDB's option and the column that it adds
 
@@ -139,12 +139,6 @@ def sql_type(dtype: pa.DataType) -> str:
     return _SQL_TYPES.get(str(dtype)) or f"DECIMAL({dtype.precision}, {dtype.scale})"
 
 
-def leaf_digests(hasher: RowHasher, source: Source, paths: Sequence[LeafPath]) -> list[Digest]:
-    """Digests of leaves and of the structs above them, missing ones as NULL; the order depends on `paths` alone."""
-    structs = [_presence(hasher, source, path) for path in structs_on(paths)]
-    return [_leaf(hasher, source, path) for path in paths] + structs
-
-
 def leaf_observer(source: Source, expected: Expected) -> Observer | None:
     """How to observe a leaf of a source; None where the source lacks it, or it has no order."""
     column = source.column(expected.path[0])
@@ -152,13 +146,15 @@ def leaf_observer(source: Source, expected: Expected) -> Observer | None:
     return None if column is None or resolved is None else observer(expected, *leaf_value(column, resolved))
 
 
-def _leaf(hasher: RowHasher, source: Source, path: LeafPath) -> Digest:
+def leaf_of(source: Source, path: LeafPath) -> Column | None:
+    """A leaf of a source as a column of its own; None where the source lacks it."""
     column = source.column(path[0])
     resolved = _resolve(column.type, path, exact=source.exact) if column else None
-    return hasher.missing() if column is None or resolved is None else hasher.leaf(column, resolved)
+    return None if column is None or resolved is None else leaf_column(column, resolved)
 
 
-def _presence(hasher: RowHasher, source: Source, path: LeafPath) -> Digest:
+def struct_digest(hasher: RowHasher, source: Source, path: LeafPath) -> Digest:
+    """Digest of whether a struct of a source is NULL; one that it lacks is."""
     column = source.column(path[0])
     resolved = _resolve(column.type, path, exact=source.exact) if column else None
     if column is None or resolved is None:

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -66,22 +66,22 @@ class ResultFolder:
     releases when the process ends, however it ends. Older results stay whole until `commit`.
     """
 
-    def __init__(self, out: str, lake: str) -> None:
-        self._lake = lake
+    def __init__(self, out: str, lakes: Sequence[str]) -> None:
+        self._lakes = lakes
         self._out = out
         self.path = Path(os.path.abspath(out))
         self._lock: int | None = None
 
     @classmethod
-    def open(cls, out: str, lake: str) -> ResultFolder:
-        """The result folder `out` of an audit of `lake`; nothing is touched until it is entered.
+    def open(cls, out: str, *lakes: str) -> ResultFolder:
+        """The result folder `out` of an audit of some folders; nothing is touched until it is entered.
 
         Raises:
             UsageError: If `out` is no local path.
         """
         if not out or "\0" in out or "://" in out:
             raise UsageError(f"the result folder must be a path on this machine, got {out!r}")
-        return cls(out, lake)
+        return cls(out, lakes)
 
     def __enter__(self) -> Self:
         """Check, create and lock the folder.
@@ -90,7 +90,8 @@ class ResultFolder:
             UsageError: If it is a file, cannot be written to, is full, is the lake or inside it, or is in use by
                 another audit.
         """
-        _check_outside(self._out, self._lake)
+        for lake in self._lakes:
+            _check_outside(self._out, lake)
         with _usage_errors(self._out):
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = self._take_lock()

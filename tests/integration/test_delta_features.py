@@ -17,18 +17,17 @@ import pytest
 from r2d2 import pipeline
 from r2d2.errors import TableUnsupported
 from r2d2.model import Harvest
+from r2d2.scan.deletes import Deletes
 from r2d2.session import Engine
 from tests.integration.audit_helpers import EdgeKey, Results, own_process, run_audit
-from tests.integration.delta_features import CASES, DRAWN, READ, TABLE, UNREAD, Case, MadeLake, counted, make_lake
+from tests.integration.delta_features import CASES, READ, TABLE, UNREAD, Case, MadeLake, counted, make_lake
 from tests.integration.delta_tables import assert_claims_hold, harvest
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
 
-ON_SPARK_ONLY = {"clone_kept", "clone_changed"}
-"""Clones with deletion vectors: Sail does not open the absolute paths of their files."""
-NEEDS_ENGINE = {"dv_delete", "dv_inline", "dv_update", "dv_merge", "dv_in_checkpoint", "mapped_name", "mapped_id"} | {
-    "mapped_later", "evolved_in_list", "v2_checkpoint_json", "v2_checkpoint_parquet", "clone_source"
-} | ON_SPARK_ONLY  # fmt: skip
+CLONES = {"clone_kept", "clone_changed"}
+"""Their logs name files by absolute path, which Sail's reader does not open."""
+NEEDS_ENGINE = {"evolved_in_list"}
 
 
 @pytest.fixture(scope="session")
@@ -94,14 +93,7 @@ def test_every_claim_is_true_of_the_rows_that_spark_reads(case: Case, made: tupl
     assert_claims_hold(found, lambda uri: rows.get(uri, []))
     assert found.rows == sum(map(len, rows.values()))
     assert set(rows) <= {fragment.data_uri for fragment in found.fragments}
-    assert (found.reader == "engine") == (case.name in NEEDS_ENGINE or has_vector_or_mapping(lake, case))
-
-
-def has_vector_or_mapping(lake: Path, case: Case) -> bool:
-    """For tables drawn at random: what their log says of itself."""
-    log = logged(table_of(lake, case))
-    live = harvest(table_of(lake, case)).fragments
-    return case in DRAWN and ("columnMapping.mode" in log or any(fragment.deletes for fragment in live))
+    assert (found.reader == "engine") == (case.name in NEEDS_ENGINE)
 
 
 def test_bounds_are_known_where_writers_are_trusted(lake: Path) -> None:
@@ -128,7 +120,7 @@ def test_equal_deletion_vectors_have_equal_names(lake: Path) -> None:
     assert "" not in names
     assert len(names) == 3
     assert [name for uri, name in changed.items() if uri != shared] == [""]
-    assert all(name.startswith('["inline:') for name in inline.values())
+    assert all(Deletes.from_text(name).inline for name in inline.values())
     assert all("deletion_vector_" in name for name in on_disk.values())
 
 
@@ -145,7 +137,7 @@ def test_a_clone_names_the_deletion_vectors_of_its_source_as_the_source_does(lak
     for commit in sorted((source / "_delta_log").glob("*.json"))[:3]:
         shutil.copy(commit, log)
     for file in [*source.glob("*.parquet"), *source.glob("deletion_vector_*")]:
-        shutil.copy(file, tmp_path / "source")
+        shutil.copy2(file, tmp_path / "source")
     then = deletes_by_file(harvest(tmp_path / "source"))
     kept = deletes_by_file(harvest(lake / "core" / "clone_kept" / TABLE))
     assert [name.replace(str(tmp_path / "source"), str(source)) for name in then.values()] == list(kept.values())
@@ -203,28 +195,39 @@ def assert_safe(results: Results) -> None:
     parents = {parent.removeprefix("core/") for row in results.proposals for parent in row["parents"]}
     assert len(deleted) > 5
     assert f"clone_source/{TABLE}" not in deleted
-    assert parents.isdisjoint(f"{name}/{TABLE}" for name in ("char_varchar", *ON_SPARK_ONLY))
+    assert parents.isdisjoint(f"{name}/{TABLE}" for name in ("char_varchar", *CLONES))
 
 
 def test_an_audit_finds_exactly_the_containments_of_all_features(engine: Engine, lake: Path, tmp_path: Path) -> None:
     results = run_audit(lake, tmp_path, spark=engine.spark)
-    on_sail = {f"core/{name}/{TABLE}" for name in ON_SPARK_ONLY if engine.name == "sail"}
     unread = {f"unread/{case.name}/{TABLE}": reason for case, reason in UNREAD}
-    assert set(results.not_ok()) == on_sail | set(unread)
+    assert set(results.not_ok()) == set(unread)
     for name, reason in unread.items():
         assert results.status(name) == "unsupported"
         assert reason in results.not_ok()[name][1]
-    assert_finds(results, truth(lake, READ), on_sail)
+    assert_finds(results, truth(lake, READ), set())
     assert_safe(results)
+
+
+def core_truth(lake: Path) -> Any:
+    cases = tuple(case for case in CASES if case.folder == "core")
+    return {name.removeprefix("core/"): table for name, table in truth(lake, cases).items()}
 
 
 @pytest.mark.core
 def test_engines_find_the_same_containments(engine: Engine, lake: Path, tmp_path: Path) -> None:
     results = run_audit(lake / "core", tmp_path, spark=engine.spark)
-    cases = tuple(case for case in CASES if case.folder == "core")
-    tables = {name.removeprefix("core/"): table for name, table in truth(lake, cases).items()}
-    assert_finds(results, tables, {f"{name}/{TABLE}" for name in ON_SPARK_ONLY if engine.name == "sail"})
+    assert_finds(results, core_truth(lake), set())
     assert_safe(results)
+
+
+def test_the_engines_reader_finds_the_same_containments(engine: Engine, lake: Path, tmp_path: Path) -> None:
+    results = run_audit(lake / "core", tmp_path, spark=engine.spark, reader="engine")
+    unread = {"char_varchar"} | (set() if engine.reads_absolute_paths else {*CLONES, "widened"})
+    assert {name.removesuffix(f"/{TABLE}"): status for name, (status, _) in results.not_ok().items()} == dict.fromkeys(
+        unread, "unsupported"
+    ), results.not_ok()
+    assert_finds(results, core_truth(lake), {f"{name}/{TABLE}" for name in unread})
 
 
 # ---- tables that are written while an audit runs

@@ -139,24 +139,24 @@ def test_statistics_of_a_checkpoint_without_json_are_used(delta_spark: Any, tmp_
     assert_agrees_with_spark(delta_spark, path, found)
 
 
-def test_deletion_vectors_need_the_engine(delta_spark: Any, tmp_path: Path) -> None:
+def test_deletion_vectors_are_read_with_their_files(delta_spark: Any, tmp_path: Path) -> None:
     path = tmp_path / "t"
     delta_tables.spark_deletion_vector(delta_spark, str(path))
     found = harvest(path)
     assert_agrees_with_spark(delta_spark, path, found)
     (vector,) = path.rglob("deletion_vector_*.bin")
     (fragment,) = found.fragments
-    assert (found.reader, found.reader_reason, found.rows) == ("engine", "it has deletion vectors", 8)
+    assert (found.reader, found.reader_reason, found.rows) == ("files", None, 8)
     assert found.table_bytes == fragment.stamp.size + vector.stat().st_size
     assert found.history_bytes == 0
 
 
-def test_column_mapping_needs_the_engine_and_keeps_logical_names(delta_spark: Any, tmp_path: Path) -> None:
+def test_column_mapping_keeps_logical_names(delta_spark: Any, tmp_path: Path) -> None:
     path = tmp_path / "t"
     delta_tables.spark_column_mapping(delta_spark, str(path))
     found = harvest(path)
     assert_agrees_with_spark(delta_spark, path, found)
-    assert (found.reader, found.reader_reason) == ("engine", "it maps columns by name")
+    assert (found.reader, found.reader_reason) == ("files", None)
     assert sorted(str(fragment.partition) for fragment in found.fragments) == ["{'q': 'u'}", "{'q': 'v'}"]
     assert {claim.low for claim in found.claims if claim.leaf == ("c",)} == {b"100", b"2"}
     assert {claim.low for claim in found.claims if claim.leaf == ("b",)} == {b"new"}

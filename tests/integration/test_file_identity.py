@@ -93,7 +93,7 @@ def test_what_clones_have_in_common_cancels(engine: Engine, tmp_path: Path) -> N
     for wider in ("base", "copy"):
         expected[("fewer", wider)] = ("contained", True, "scan")
         expected[("repeats", wider)] = ("contained", False, "scan")
-    expected |= {pair: ("equal", True, "scan") for pair in (("base", "copy"), ("copy", "base"))}
+    expected |= dict.fromkeys((("base", "copy"), ("copy", "base")), ("equal", True, "scan"))
     expected |= {("again", name): ("contained", False, "scan") for name in (*clones, "source") if name != "again"}
     expected[("repeats", "fewer")] = ("contained", False, "scan")
     assert held == expected

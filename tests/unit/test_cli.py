@@ -43,6 +43,7 @@ OPTIONS: dict[str, tuple[list[str], Any]] = {
     "lane_keys": (["--lane-keys", "ff,0x10"], (255, 16)),
 }
 ARGUMENTS = {"lake", "out"}
+INSTEAD_OF_LAKE = {"catalog", "schema"}
 ONLY_FOR_PROGRAMS = {"sketch_rows", "kernel_threads"}
 """Fields without an option: they change how fast an audit is and never what it finds."""
 
@@ -66,7 +67,7 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def quiet() -> Iterator[None]:
     """Leave the levels of loggers as they were."""
-    names = ("r2d2", "pyspark", "py4j", "grpc", "fsspec", "botocore", "s3fs")
+    names = ("r2d2", "pyspark", "py4j", "grpc", "fsspec", "botocore", "s3fs", "pyiceberg")
     before = {name: logging.getLogger(name).level for name in names}
     yield
     for name, level in before.items():
@@ -101,18 +102,27 @@ def test_each_option_reaches_its_field(begun: None, field: str) -> None:
 
 def test_every_field_is_an_option_or_deliberately_none() -> None:
     fields = {field.name for field in dataclasses.fields(AuditConfig)}
-    assert fields == ARGUMENTS | OPTIONS.keys() | ONLY_FOR_PROGRAMS
+    assert fields == ARGUMENTS | INSTEAD_OF_LAKE | OPTIONS.keys() | ONLY_FOR_PROGRAMS
 
 
 def test_every_option_is_a_field_or_of_the_command_line_alone() -> None:
     taken = {"memory": "memory_bytes"}
     names = {taken.get(str(parameter.name), str(parameter.name)) for parameter in audit.params}
-    assert names == ARGUMENTS | OPTIONS.keys() | {"as_json", "verbose"}
+    assert names == ARGUMENTS | INSTEAD_OF_LAKE | OPTIONS.keys() | {"as_json", "verbose"}
 
 
 def test_options_not_given_keep_their_defaults(begun: None) -> None:
     made = dataclasses.replace(config_of(), lane_keys=(0, 0), memory_bytes=1 << 30)
     assert made == AuditConfig(lake="lake", out="out", lane_keys=(0, 0), memory_bytes=1 << 30)
+
+
+def test_a_catalog_takes_the_place_of_the_lake(begun: None) -> None:
+    arguments = ["audit", "--catalog", "main", "--schema", "sales*", "--schema", "é.b", "--out", "out"]
+    with pytest.raises(Heard) as heard:
+        cli.main(arguments, standalone_mode=False)
+    made = heard.value.config
+    assert (made.lake, made.catalog, made.schema) == (None, "main", ("sales*", "é.b"))
+    assert config_of().schema == ()
 
 
 def test_an_explicit_zero_is_not_taken_for_a_missing_option(begun: None) -> None:
@@ -168,6 +178,8 @@ def test_what_are_no_keys_is_refused_without_repeating_it(text: str) -> None:
         (["--csv-delimiter", "ab"], "csv-delimiter must be one character"),
         (["--sketch-rows", "16"], "No such option"),
         (["another"], "unexpected extra argument"),
+        (["--catalog", "main"], "both given: an audit needs either LAKE or --catalog NAME"),
+        (["--schema", "x"], "--schema goes with --catalog only"),
     ],
     ids=" ".join,
 )  # fmt: skip

@@ -24,8 +24,8 @@ from r2d2.errors import TableFailed, TableFault, TableUnsupported
 from r2d2.lake.delta import PADDED
 from r2d2.lake.delta_files import data_file_uri
 from r2d2.lake.delta_stats import partition_value
-from r2d2.lake.delta_vectors import vector_name
-from r2d2.model import Claim, Harvest
+from r2d2.lake.delta_vectors import vector_deletes
+from r2d2.model import Claim, FileStamp, Harvest
 from r2d2.scan.files import stamp
 from tests.integration.delta_tables import (
     assert_claims_hold,
@@ -433,7 +433,7 @@ WRITERS = {
     "convert": {"engineInfo": "Apache-Spark/4.2.0 Delta-Lake/4.4.0", "operation": "CONVERT"},
     "stranger": {"engineInfo": "Unheard-Of/1", "operation": "WRITE"},
 }
-VECTOR = {"deletionVector": {"storageType": "i", "pathOrInlineDv": "x", "sizeInBytes": 1, "cardinality": 2}}
+VECTOR = {"deletionVector": {"storageType": "i", "pathOrInlineDv": "wi5b=", "sizeInBytes": 4, "cardinality": 2}}
 
 
 def one_claim(
@@ -509,7 +509,7 @@ def test_a_deletion_vector_leaves_only_none_and_all_of_null_counts(
 ) -> None:
     path = hand_made(tmp_path / "t", add=VECTOR | {"stats": json.dumps(about(1, 9, nulls))})
     found = harvest(path)
-    assert (found.rows, found.reader, found.reader_reason) == (2, "engine", "it has deletion vectors")
+    assert (found.rows, found.reader, found.reader_reason) == (2, "files", None)
     assert [(claim.nulls, claim.low, claim.writer) for claim in found.claims] == [(expected, b"1", "")]
 
 
@@ -551,18 +551,22 @@ def test_the_same_deletion_vector_has_one_name_however_the_log_spells_it(
         "u": "ab^-aqEH.-t@S}K{vb[*k^",
         "p": "file:/lake/t%20x/ab/deletion_vector_d2c639aa-8816-431a-aaf6-d3fe2512ff61.bin",
     }
-    names = [
-        vector_name("/lake/t x", {"deletionVector": {"storageType": kind, "pathOrInlineDv": paths[kind]} | numbers})
+    uri = "/lake/t x/ab/deletion_vector_d2c639aa-8816-431a-aaf6-d3fe2512ff61.bin"
+    stamps = {uri: FileStamp(uri=uri, size=100, token="1")}
+    vectors = [
+        {"storageType": kind, "pathOrInlineDv": paths[kind], "cardinality": 3} | numbers
         for kind, numbers in zip(kinds, (one, other), strict=True)
     ]
+    names = [vector_deletes("/lake/t x", {"deletionVector": vector}, "/lake/t x/f", stamps) for vector in vectors]
     assert (names[0] == names[1]) == (one == other)
 
 
 def test_deletion_vectors_in_the_log_are_named_by_their_content() -> None:
-    vectors = [{"storageType": "i", "pathOrInlineDv": text, "sizeInBytes": 4, "cardinality": 1} for text in "aab"]
-    first, second, third = (vector_name("/t", {"deletionVector": vector}) for vector in vectors)
+    texts = ("wi5b=", "wi5b=", "wi5b0")
+    vectors = [{"storageType": "i", "pathOrInlineDv": text, "sizeInBytes": 4, "cardinality": 1} for text in texts]
+    first, second, third = (vector_deletes("/t", {"deletionVector": vector}, "/t/f", {}) for vector in vectors)
     assert first == second != third
-    assert vector_name("/t", {}) == vector_name("/t", {"deletionVector": None}) == ""
+    assert vector_deletes("/t", {}, "/t/f", {}) is vector_deletes("/t", {"deletionVector": None}, "/t/f", {}) is None
 
 
 # ---- what real writers get wrong, or leave out

@@ -539,13 +539,8 @@ def test_what_is_no_deletion_vector_is_damaged(blob: bytes) -> None:
 
 
 def test_what_cannot_be_read_is_unsupported_by_name(lake: Lake) -> None:
-    from pyiceberg.manifest import DataFileContent, FileFormat
+    from pyiceberg.manifest import FileFormat
 
-    folder = small(lake) and lake.folder("t")
-    values = delete_file(folder / "data/d.parquet", [], content=DataFileContent.EQUALITY_DELETES, equality_ids=[1])
-    commit(folder, [values])
-    with pytest.raises(TableUnsupported, match="equality deletes"):
-        harvest(folder)
     for number, file_format in enumerate((FileFormat.ORC, FileFormat.AVRO)):
         name = f"u{number}"
         folder = small(lake, name) and lake.folder(name)

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r2d2.model import FileStamp, Fragment, Harvest
-from r2d2.scan.identity import identities, proved
 from r2d2.prune.schema_graph import build_schema_graph
+from r2d2.scan.identity import identities, proved
 
 SCHEMA = pa.schema([("x", pa.int64()), ("s", pa.struct([("a", pa.string())]))])
 FILES = {f"/lake/f{number}": 10 for number in range(4)}

@@ -1,0 +1,89 @@
+"""The query for the digests of a source's leaves.
+
+DuckDB takes longer to parse and bind the digests of a wide file one by one than to compute them. Columns of one type
+are therefore put into a list, over which their digest is written once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+
+from r2d2.model import LeafPath
+from r2d2.scan.rowhash import Column, Digest, RowHasher, structs_on
+from r2d2.scan.source import Source, leaf_of, struct_digest
+
+_ITEM = "item"
+_LEAST_LISTED = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class _List:
+    """Leaves of one type: their positions among the paths, their values, and the digest of a value called _ITEM."""
+
+    places: Sequence[int]
+    values: Sequence[str]
+    digest: Digest
+
+
+def digests_sql(hasher: RowHasher, source: Source, paths: Sequence[LeafPath], values: Sequence[str]) -> str:
+    """A query that yields the digests of leaves, and of the structs above them, as a0, b0, a1, b1, ….
+
+    Args:
+        hasher: Row identity.
+        source: The rows; leaves that it lacks are NULL.
+        paths: The leaves, in the order of their digests; those of `structs_on(paths)` follow.
+        values: Further expressions over the source, which the query yields as v0, v1, ….
+    """
+    leaves = [leaf_of(source, path) for path in paths]
+    lists = _lists(hasher, leaves)
+    listed = {place for one in lists for place in one.places}
+    digests = {
+        i: hasher.missing() if leaf is None else hasher.value(leaf) for i, leaf in enumerate(leaves) if i not in listed
+    }
+    structs = structs_on(paths)
+    digests |= {len(paths) + i: struct_digest(hasher, source, path) for i, path in enumerate(structs)}
+    columns = [f"{digest.first} AS a{i}, {digest.second} AS b{i}" for i, digest in digests.items()]
+    columns += [f"{value} AS v{i}" for i, value in enumerate(values)]
+    if not lists:
+        return f"SELECT {', '.join(columns)} FROM {source.relation}"
+    kept = [f"a{i}, b{i}" for i in digests] + [f"v{i}" for i in range(len(values))]
+    return _over_lists(lists, columns, kept, source.relation)
+
+
+def _lists(hasher: RowHasher, leaves: Sequence[Column | None]) -> list[_List]:
+    groups: dict[tuple[str, pa.DataType], list[int]] = {}
+    for place, leaf in enumerate(leaves):
+        if leaf is not None and not pa.types.is_nested(leaf.type):
+            groups.setdefault((str(leaf.duckdb_type), leaf.type), []).append(place)
+    known: Sequence[Any] = leaves
+    return [
+        _List(
+            places=places,
+            values=[known[place].sql for place in places],
+            digest=hasher.value(replace(known[places[0]], sql=_ITEM)),
+        )
+        for places in groups.values()
+        if len(places) >= _LEAST_LISTED
+    ]
+
+
+def _over_lists(lists: Sequence[_List], columns: Sequence[str], kept: Sequence[str], relation: str) -> str:
+    """The query where some leaves are in lists: collected, mapped, and taken apart again."""
+    collected = [f"[{', '.join(one.values)}] AS x{i}" for i, one in enumerate(lists)]
+    mapped = [
+        f"list_transform(x{i}, lambda {_ITEM}: {one.digest.first}) AS p{i}, "
+        f"list_transform(x{i}, lambda {_ITEM}: {one.digest.second}) AS q{i}"
+        for i, one in enumerate(lists)
+    ]
+    taken = [
+        f"p{i}[{index}] AS a{place}, q{i}[{index}] AS b{place}"
+        for i, one in enumerate(lists)
+        for index, place in enumerate(one.places, start=1)
+    ]
+    inner = f"SELECT {', '.join([*collected, *columns])} FROM {relation}"
+    middle = f"SELECT {', '.join([*mapped, *kept])} FROM ({inner})"
+    return f"SELECT {', '.join([*taken, *kept])} FROM ({middle})"
