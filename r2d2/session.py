@@ -55,8 +55,8 @@ class Engine:
         parallelism: Tasks that run at once, at least 1.
         versions: Versions of r2d2, python, pyspark, duckdb and, under its name, of the engine.
         workers_share_files: A local path written by the driver is visible to the workers.
-        reads_legacy_calendar: Dates of Spark's legacy calendar are read as those that were meant; Sail does not.
-        reads_absolute_paths: Delta files named by absolute path, as in a shallow clone, are read; Sail does not.
+        is_spark: It is Apache Spark itself, whose readers know what Sail's do not: dates of the legacy calendar, Delta
+            files named by absolute path (as in a shallow clone), Delta columns whose type was widened.
     """
 
     spark: SparkSession
@@ -64,8 +64,7 @@ class Engine:
     parallelism: int
     versions: dict[str, str]
     workers_share_files: bool
-    reads_legacy_calendar: bool = False
-    reads_absolute_paths: bool = False
+    is_spark: bool = False
     _cleanup: ExitStack = field(default_factory=ExitStack, repr=False)
 
     def stop(self) -> None:
@@ -218,8 +217,7 @@ def _connect_engine(session: Any, shares_files: bool, cleanup: ExitStack) -> Eng
         parallelism=_default_partitions(session),
         versions=_versions("connect", session.version),
         workers_share_files=shares_files,
-        reads_legacy_calendar=is_spark,
-        reads_absolute_paths=is_spark,
+        is_spark=is_spark,
         _cleanup=cleanup.pop_all(),
     )
 
@@ -343,8 +341,7 @@ def _spark_engine(session: Any, cleanup: ExitStack) -> Engine:
         parallelism=max(1, session.sparkContext.defaultParallelism),
         versions=_versions("spark", session.version),
         workers_share_files=_runs_here(session.sparkContext.master),
-        reads_legacy_calendar=True,
-        reads_absolute_paths=True,
+        is_spark=True,
         _cleanup=cleanup.pop_all(),
     )
 

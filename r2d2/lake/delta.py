@@ -43,6 +43,10 @@ _UNREAD_PROPERTIES = {
 PADDED = "it has CHAR columns, which some engines pad with blanks"
 """Reason against recipes and against the engine's reader: texts are compared by the bytes that the files hold."""
 
+WIDENED = "the type of some columns was widened, and Sail rounds or cuts their older values"
+"""Reason against recipes, and against Sail's reader."""
+
+_WIDENED = re.compile(r"delta\.typeChanges")
 _CHAR = re.compile(r"(?<!var)char\(\d+\)")
 _UNOPENABLE = re.compile(r'[^ -~]|[ "#%*<>?\[\]\\`{}]')
 _TIME_TRAVEL = re.compile(r"@(?:v\d+|\d{17})$")
@@ -209,6 +213,8 @@ def _engine_reason(snapshot: Snapshot, schema: DeltaSchema) -> str | None:
 def _no_parent_reason(uri: str, snapshot: Snapshot, schema: DeltaSchema) -> str | None:
     if _CHAR.search(str(snapshot.metadata.get("schemaString"))):
         return PADDED
+    if _WIDENED.search(str(snapshot.metadata.get("schemaString"))):
+        return WIDENED
     if _UNOPENABLE.search(uri) or _TIME_TRAVEL.search(uri):
         return "its path cannot be opened by every engine"
     if any(is_absolute(file.add["path"]) for file in snapshot.live):

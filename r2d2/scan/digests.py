@@ -1,7 +1,8 @@
 """The query for the digests of a source's leaves.
 
 DuckDB takes longer to parse and bind the digests of a wide file one by one than to compute them. Columns of one type
-are therefore put into a list, over which their digest is written once.
+are therefore put into a list, over which their digest is written once. (2,000 columns of 7 types, 2,000 rows: 1.5 s of
+processor time in place of 6.1.)
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from r2d2.scan.rowhash import Column, Digest, RowHasher, structs_on
 from r2d2.scan.source import Source, leaf_of, struct_digest
 
 _ITEM = "item"
-_LEAST_LISTED = 4
+_LEAST_LISTED = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +58,7 @@ def digests_sql(hasher: RowHasher, source: Source, paths: Sequence[LeafPath], va
 def _lists(hasher: RowHasher, leaves: Sequence[Column | None]) -> list[_List]:
     groups: dict[tuple[str, pa.DataType], list[int]] = {}
     for place, leaf in enumerate(leaves):
-        if leaf is not None and not pa.types.is_nested(leaf.type):
+        if leaf is not None and _has_fixed_width(leaf.type):
             groups.setdefault((str(leaf.duckdb_type), leaf.type), []).append(place)
     known: Sequence[Any] = leaves
     return [
@@ -69,6 +70,12 @@ def _lists(hasher: RowHasher, leaves: Sequence[Column | None]) -> list[_List]:
         for places in groups.values()
         if len(places) >= _LEAST_LISTED
     ]
+
+
+def _has_fixed_width(dtype: pa.DataType) -> bool:
+    """Whether a list of values needs no more memory than the values: a text would be copied out of its dictionary."""
+    t = pa.types
+    return bool(t.is_primitive(dtype) or t.is_decimal(dtype))
 
 
 def _over_lists(lists: Sequence[_List], columns: Sequence[str], kept: Sequence[str], relation: str) -> str:

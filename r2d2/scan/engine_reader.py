@@ -1,6 +1,6 @@
 """The engine's reader: Spark opens the table, the kernel fingerprints the Arrow batches it gets.
 
-For what the kernel cannot read faithfully (deletion vectors, column mapping, legacy calendars), and for all tables
+For what the kernel cannot read faithfully (defaults of old Delta files, legacy calendars), and for all tables
 where the audit asks for it. Columns travel as c0, c1, … so that no name can clash.
 """
 

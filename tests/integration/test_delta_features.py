@@ -223,7 +223,7 @@ def test_engines_find_the_same_containments(engine: Engine, lake: Path, tmp_path
 
 def test_the_engines_reader_finds_the_same_containments(engine: Engine, lake: Path, tmp_path: Path) -> None:
     results = run_audit(lake / "core", tmp_path, spark=engine.spark, reader="engine")
-    unread = {"char_varchar"} | (set() if engine.reads_absolute_paths else {*CLONES, "widened"})
+    unread = {"char_varchar"} | (set() if engine.is_spark else {*CLONES, "widened"})
     assert {name.removesuffix(f"/{TABLE}"): status for name, (status, _) in results.not_ok().items()} == dict.fromkeys(
         unread, "unsupported"
     ), results.not_ok()

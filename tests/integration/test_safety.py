@@ -203,7 +203,7 @@ def test_dates_of_the_legacy_calendar_are_no_days_of_this_one(lake: Path, engine
     pq.write_table(marked, lake / "legacy.parquet")
     results = audited(lake, engine)
     assert edges(results) == set()
-    assert engine.reads_legacy_calendar or results.status("legacy.parquet") == "unsupported"
+    assert engine.is_spark or results.status("legacy.parquet") == "unsupported"
 
 
 @pytest.mark.core

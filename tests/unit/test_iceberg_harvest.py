@@ -367,7 +367,7 @@ def test_imported_files_are_found_by_name_also_after_a_rename(lake: Lake, tmp_pa
     edit_metadata(lake.folder("t"), properties={})
     assert fault_of(harvest(lake.folder("t"))) == (
         "unsupported",
-        "a data file has no field ids, and the table has no name mapping for it",
+        "a data file has no field ids, and the table has no names for it",
     )
 
 

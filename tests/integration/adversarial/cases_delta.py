@@ -199,7 +199,6 @@ DELETES = [
         covers=("S103", "T32"),
         child=delta_sql("CREATE TABLE {t} SHALLOW CLONE {p}", "DELETE FROM {t} WHERE {c}a = 4"),
         parent=delta(TEN, **VECTORS),
-        spark_only={"child": "absolute path"},
     ),
     Case(
         name="clone_unchanged",

@@ -92,7 +92,7 @@ def test_the_audit_finds_what_holds(case: Case, engine: Engine, audits: Mapping[
     results = audited(audits, case)
     ids = {case.table(side): side for side in SIDES}
     not_ok = {ids[table]: found for table, found in results.not_ok().items() if table in ids}
-    reasons = {**case.not_read, **({} if engine.reads_legacy_calendar else case.spark_only)}
+    reasons = {**case.not_read, **({} if engine.is_spark else case.spark_only)}
     assert not_ok.keys() == reasons.keys(), not_ok
     for side, (status, reason) in not_ok.items():
         assert status == "unsupported"
