@@ -1,7 +1,7 @@
 """What real writers' metadata refutes: no containment ever, and nearly all that their statistics can be believed for.
 
 All ordered pairs of tables with fitting columns are judged. R2D2_POWER_PAIRS in the environment sets how many at least,
-6,000 if unset, and a quarter as many in lakes half of whose tables Spark wrote. `python -m
+6,000 if unset, and a fifth as many in lakes half of whose tables Spark wrote. `python -m
 tests.integration.test_refuting_power` prints what is refuted, by writer, as a Markdown table; with `--spark` that of
 Spark's writers too.
 """
@@ -269,7 +269,7 @@ def pairs_without_spark(tmp_path_factory: pytest.TempPathFactory) -> list[Judged
 
 @pytest.fixture(scope="module")
 def pairs_with_spark(java: str, tmp_path_factory: pytest.TempPathFactory) -> list[Judged]:
-    return judged_lakes(tmp_path_factory.mktemp("power_spark"), PAIRS // 4, WITH_SPARK)
+    return judged_lakes(tmp_path_factory.mktemp("power_spark"), PAIRS // 5, WITH_SPARK)
 
 
 @pytest.fixture(params=["without", pytest.param("with", marks=[pytest.mark.spark, pytest.mark.slow])])
@@ -317,7 +317,7 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as made:
         judged_pairs = judged_lakes(Path(made, "without"), PAIRS)
         if "--spark" in sys.argv:
-            judged_pairs += judged_lakes(Path(made, "with"), PAIRS // 4, WITH_SPARK)
+            judged_pairs += judged_lakes(Path(made, "with"), PAIRS // 5, WITH_SPARK)
     print(markdown(power_by_writer(judged_pairs)))
     contained_pairs = [pair for pair in judged_pairs if pair.contained]
     print(f"\n{len(judged_pairs):,} pairs, {len(contained_pairs):,} of them contained; none of these is refuted,")
