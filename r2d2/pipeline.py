@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from r2d2.config import AuditConfig
 from r2d2.errors import TableChanged, UsageError
-from r2d2.lake.catalog import current_metadata, discover_catalog
+from r2d2.lake.catalog import check_library, current_metadata, discover_catalog
 from r2d2.lake.delta import newest_version
 from r2d2.lake.discovery import discover, listing_token, split_into_files
 from r2d2.lake.run import StageRun
@@ -127,6 +127,7 @@ def audit(config: AuditConfig, *, spark: SparkSession | None = None, progress: P
     folders = [lake_folder(config.lake)] if config.lake is not None else table_folders(in_catalog)
     with ResultFolder.open(config.out, *folders) as results:
         found = in_catalog if config.lake is None else find_in_lake(config, clock)
+        check_library(found)
         with clock.stage("session"):
             engine = open_engine(config, spark)
         run_id = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"

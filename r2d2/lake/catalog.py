@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from r2d2.errors import LakeError, TableFault
+from r2d2.errors import LakeError, TableFault, UsageError
 from r2d2.lake.discovery import numbered
 from r2d2.model import Format, FoundTable, Status
 
@@ -54,6 +54,20 @@ def current_metadata(name: str, patterns: Sequence[str] = ()) -> dict[str, str]:
         log.warning("%s; all of its tables are kept", exc)
         return {}
     return {table.id: table.metadata for table in tables if table.metadata is not None}
+
+
+def check_library(found: Sequence[FoundTable]) -> None:
+    """Make sure that the library for Iceberg's metadata works, if a table needs it: it reads its configuration at once.
+
+    Raises:
+        UsageError: If it cannot be loaded.
+    """
+    if any(table.format is Format.ICEBERG for table in found):
+        try:
+            import pyiceberg.manifest  # noqa: F401
+        except Exception as exc:
+            message = f"pyiceberg cannot be loaded ({type(exc).__name__}): look at .pyiceberg.yaml, its configuration"
+            raise UsageError(message) from exc
 
 
 @contextlib.contextmanager

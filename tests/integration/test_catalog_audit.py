@@ -166,6 +166,19 @@ def test_an_unknown_catalog_leaves_nothing_behind(catalog: SqlCatalog, tmp_path:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_broken_configuration_of_the_library_is_said_at_once(catalog: SqlCatalog, tmp_path: Path) -> None:
+    """Also where no catalog is asked for."""
+    create(catalog, "hr", "t", rows=orders(range(3)))
+    (tmp_path / ".pyiceberg.yaml").write_text("catalog: {")
+    environment = {**os.environ, "PYICEBERG_HOME": str(tmp_path)}
+    for source, status in ((["--catalog", "main"], 4), ([str(tmp_path / "lake")], 2)):
+        command = [sys.executable, "-m", "r2d2.cli", "audit", *source, "--out", str(tmp_path / "out")]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        assert (done.returncode, done.stdout) == (status, "")
+        assert ".pyiceberg.yaml" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
 @pytest.mark.slow
 def test_the_command_line_takes_the_catalog_from_the_environment(
     catalog: SqlCatalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
