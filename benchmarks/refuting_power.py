@@ -24,7 +24,7 @@ import numpy as np
 from r2d2.errors import TableFault
 from r2d2.lake.discovery import discover
 from r2d2.lake.harvest import harvest_table
-from r2d2.lake.text import TextOptions
+from r2d2.lake.text.table import TextOptions
 from r2d2.model import Harvest, SchemaGraph, TypeClass, leaves
 from r2d2.prune.blocks import DONE, Block, answer, blocks_of
 from r2d2.prune.boxes import FileVerdict, file_verdict, has_files

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from r2d2.config import AuditConfig
 from r2d2.errors import TableChanged, UsageError
-from r2d2.lake.catalog import check_library, current_metadata, discover_catalog
-from r2d2.lake.delta import newest_version
+from r2d2.lake.delta.table import newest_version
 from r2d2.lake.discovery import discover, listing_token, split_into_files
+from r2d2.lake.iceberg.catalog import check_library, current_metadata, discover_catalog
 from r2d2.lake.run import StageRun
 from r2d2.lake.stage import run_harvest
 from r2d2.minhash.stage import run_minhash
@@ -300,7 +300,7 @@ def _is_newest(found: FoundTable, harvest: Harvest) -> bool:
     if found.format is Format.DELTA:
         return str(newest_version(found.uri)) == harvest.version
     if found.format is Format.ICEBERG:
-        from r2d2.lake.iceberg import is_current
+        from r2d2.lake.iceberg.table import is_current
 
         return is_current(found, harvest)
     return True

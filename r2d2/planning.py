@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
-from r2d2.lake.delta import files_named_in_log
+from r2d2.lake.delta.table import files_named_in_log
 from r2d2.lake.inventory import Inventory
 from r2d2.lake.run import StageRun
 from r2d2.model import Edge, Format, FoundTable, Recipe
@@ -150,7 +150,7 @@ def _files_of(inventory: Inventory, found: FoundTable) -> Iterable[str]:
 
 def _files_of_iceberg(inventory: Inventory, found: FoundTable) -> set[str]:
     """Files of all snapshots that the table keeps, since time travel reads the older ones."""
-    from r2d2.lake.iceberg_manifests import files_named_in_manifests
+    from r2d2.lake.iceberg.manifests import files_named_in_manifests
 
     harvest = inventory.harvests.get(found.table)
     live = {fragment.stamp.uri for fragment in harvest.fragments} if harvest is not None else set()

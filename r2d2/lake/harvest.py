@@ -13,10 +13,10 @@ from typing import Any
 import pyarrow as pa
 
 from r2d2.errors import TableFault, TableUnsupported
-from r2d2.lake.delta import harvest_delta
+from r2d2.lake.delta.table import harvest_delta
 from r2d2.lake.parquet import harvest_parquet
 from r2d2.lake.partitions import partition_scalar
-from r2d2.lake.text import TextOptions, harvest_text
+from r2d2.lake.text.table import TextOptions, harvest_text
 from r2d2.model import (
     Claim,
     FileStamp,
@@ -93,7 +93,7 @@ def harvest_table(found: FoundTable, options: TextOptions, text_folder: str) -> 
     elif found.format in (Format.CSV, Format.TSV, Format.JSON):
         harvest = harvest_text(found, options, text_folder)
     elif found.format is Format.ICEBERG:
-        from r2d2.lake.iceberg import harvest_iceberg  # its library takes a second to load
+        from r2d2.lake.iceberg.table import harvest_iceberg  # its library takes a second to load
 
         harvest = harvest_iceberg(found)
     else:

@@ -31,8 +31,8 @@ from r2d2.model import (
     leaves,
 )
 from r2d2.scan.files import check_unchanged
-from r2d2.scan.footer import Footer, read_footer
-from r2d2.scan.footer_claims import footer_claims
+from r2d2.scan.footer.claims import footer_claims
+from r2d2.scan.footer.read import Footer, read_footer
 
 _UNSAFE_IN_PATHS = frozenset("*?[]{}\\\x7f") | frozenset(map(chr, range(32)))
 

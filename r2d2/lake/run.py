@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from r2d2.config import AuditConfig
 from r2d2.errors import EngineError, TableFault, TableUnsupported
-from r2d2.lake.delta import PADDED, WIDENED
+from r2d2.lake.delta.table import PADDED, WIDENED
 from r2d2.lake.inventory import Inventory, read_inventory, write_failures
 from r2d2.model import LEGACY_CALENDAR, Format, Harvest
 from r2d2.scan.engine_reader import engine_frame

@@ -11,7 +11,7 @@ from r2d2.errors import NotOneTable
 from r2d2.lake.discovery import numbered, split_into_files
 from r2d2.lake.harvest import HARVESTS, found_to_json, harvest_batches
 from r2d2.lake.inventory import HARVEST, write_found
-from r2d2.lake.text import TextOptions
+from r2d2.lake.text.table import TextOptions
 from r2d2.model import FoundTable, spark_ddl
 from r2d2.scan.plan import deal
 from r2d2.session import engine_errors

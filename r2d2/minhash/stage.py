@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from r2d2.model import Harvest, SchemaGraph
-from r2d2.scan.fingerprints import EVERYTHING
+from r2d2.scan.items import EVERYTHING
 from r2d2.scan.job import Comparison, compare_tables
 from r2d2.scan.plan import Pair, TableScan, column_sets
 from r2d2.scan.stored import (

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from r2d2.errors import EngineError, TableUnsupported
 from r2d2.model import FileStamp, Fragment, Harvest, Recipe, fold, leaves, spark_name, spark_type
-from r2d2.scan.fingerprints import ColumnSet
+from r2d2.scan.items import ColumnSet
 from r2d2.scan.job import Comparison, FrameOf, Kernels, compare_tables
 from r2d2.scan.plan import Pair, TableScan, column_order
 

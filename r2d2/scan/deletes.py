@@ -18,7 +18,7 @@ from r2d2.errors import TableFailed
 from r2d2.model import FileStamp
 from r2d2.scan.duck import quote_name, quote_text
 from r2d2.scan.files import check_unchanged, duckdb_path, open_file
-from r2d2.scan.footer import read_footer
+from r2d2.scan.footer.read import read_footer
 
 POSITIONS = pa.schema([pa.field("pos", pa.int64())])
 

@@ -22,13 +22,13 @@ from r2d2.scan.files import is_expanded
 from r2d2.scan.fingerprints import (
     HIDDEN_NAN,
     LIE,
-    ScanItem,
     fingerprint_batches,
     leaf_report,
     observed_batches,
     report,
     unreadable,
 )
+from r2d2.scan.items import ScanItem
 from r2d2.scan.observe import exceeds, expected_of, hides_nan
 from r2d2.scan.rowhash import RowHasher, check_hash_version
 from r2d2.scan.sample import Seen

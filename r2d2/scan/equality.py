@@ -16,7 +16,7 @@ from r2d2.scan.deletes import POSITIONS, DeleteFile, Deletes, named_positions
 from r2d2.scan.faithful import check_faithful
 from r2d2.scan.field_ids import columns_by_id
 from r2d2.scan.files import check_unchanged, duckdb_path
-from r2d2.scan.footer import Footer, read_footer
+from r2d2.scan.footer.read import Footer, read_footer
 from r2d2.scan.source import literal_column, parquet_relation, sql_type
 
 _KEYS = "deleted_keys"

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 from r2d2.errors import TableFailed, TableUnsupported
 from r2d2.model import fold
 from r2d2.scan.files import open_file
-from r2d2.scan.footer import Footer, read_footer
-from r2d2.scan.footer_schema import width
+from r2d2.scan.footer.read import Footer, read_footer
+from r2d2.scan.footer.schema import width
 
 _BATCH_ROWS = 65_536
 

@@ -17,7 +17,8 @@ from r2d2.model import LeafOfFile, leaf_path, spark_ddl
 from r2d2.scan.compare import PAIRS, VERDICTS, Verdict, compare_bucket
 from r2d2.scan.duck import KernelLimits
 from r2d2.scan.evidence import of_table
-from r2d2.scan.fingerprints import EVERYTHING, FINGERPRINTS, HIDDEN_NAN, LIE, REPORT, ScanItem, scan_items
+from r2d2.scan.fingerprints import FINGERPRINTS, HIDDEN_NAN, LIE, REPORT, scan_items
+from r2d2.scan.items import EVERYTHING, ScanItem
 from r2d2.scan.plan import Buckets, Pair, TableScan, assign_buckets, balanced, items_of, leaves_of, pair_rows
 from r2d2.scan.rowhash import RowHasher
 from r2d2.session import engine_errors, pyspark_errors

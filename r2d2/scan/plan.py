@@ -17,7 +17,7 @@ from r2d2.model import Fragment, Harvest, LeafPath, SchemaGraph, fold_path, is_c
 from r2d2.scan.compare import PAIRS
 from r2d2.scan.evidence import of_file
 from r2d2.scan.field_ids import has_stored_names
-from r2d2.scan.fingerprints import EVERYTHING, ColumnSet, ScanFile, ScanItem
+from r2d2.scan.items import EVERYTHING, ColumnSet, ScanFile, ScanItem
 
 ITEM_BYTES = 64 << 20
 """Compressed bytes of files that make a work item of their own."""

@@ -13,7 +13,7 @@ from r2d2.errors import TableFailed, TableUnsupported
 from r2d2.model import LeafPath, fold
 from r2d2.scan.duck import quote_text
 from r2d2.scan.field_ids import columns_by_id
-from r2d2.scan.footer import Footer
+from r2d2.scan.footer.read import Footer
 from r2d2.scan.observe import Expected, Observer, observer
 from r2d2.scan.rowhash import Column, Digest, RowHasher, leaf_column, leaf_value
 

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import DeltaTable, write_deltalake
 
-from r2d2.lake.delta import harvest_delta
-from r2d2.lake.delta_files import data_file_uri
+from r2d2.lake.delta.files import data_file_uri
+from r2d2.lake.delta.table import harvest_delta
 from r2d2.model import Claim, Format, FoundTable, Harvest, LeafPath
 from r2d2.prune.evidence import prefix_end, prefix_start
 

@@ -36,10 +36,11 @@ from pyiceberg.table import StaticTable, Table
 from pyiceberg.typedef import Record
 from pyroaring import BitMap64
 
-from r2d2.lake.iceberg import harvest_iceberg
+from r2d2.lake.iceberg.table import harvest_iceberg
 from r2d2.model import Format, FoundTable, Harvest, leaves
 from r2d2.scan.duck import KernelLimits
-from r2d2.scan.fingerprints import REPORT, ColumnSet, scan_items
+from r2d2.scan.fingerprints import REPORT, scan_items
+from r2d2.scan.items import ColumnSet
 from r2d2.scan.plan import Buckets, TableScan, column_order, items_of
 from r2d2.scan.rowhash import RowHasher
 

@@ -23,7 +23,7 @@ from pyiceberg.catalog.memory import InMemoryCatalog
 
 from r2d2.lake.discovery import discover
 from r2d2.lake.harvest import harvest_table
-from r2d2.lake.text import TextOptions
+from r2d2.lake.text.table import TextOptions
 from r2d2.model import Fragment, Harvest
 from tests.integration.audit_helpers import classic_engine
 

@@ -16,7 +16,7 @@ import s3fs
 from moto.server import ThreadedMotoServer
 from pyiceberg.types import LongType
 
-from r2d2.lake.iceberg import NO_PARENT_REASON
+from r2d2.lake.iceberg.table import NO_PARENT_REASON
 from r2d2.session import Engine
 from tests.integration.audit_helpers import EdgeKey, Results, run_audit
 from tests.integration.iceberg_tables import Lake, commit, delete_file, edit_metadata, newest_metadata, vector_file

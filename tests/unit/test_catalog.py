@@ -15,9 +15,9 @@ from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.utils.config import Config
 
 from r2d2.errors import LakeError
-from r2d2.lake.catalog import current_metadata, discover_catalog
 from r2d2.lake.harvest import found_from_json, found_to_json
-from r2d2.lake.iceberg import harvest_iceberg
+from r2d2.lake.iceberg.catalog import current_metadata, discover_catalog
+from r2d2.lake.iceberg.table import harvest_iceberg
 from r2d2.model import Format, FoundTable, Status
 from tests.integration.iceberg_tables import Lake
 

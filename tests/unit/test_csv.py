@@ -20,8 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r2d2.errors import TableChanged, TableFailed, TableUnsupported
-from r2d2.lake.csv import CsvTable, read_csv_table, spark_header, write_csv_copy
-from r2d2.lake.text import TextOptions, harvest_text
+from r2d2.lake.text.csv import CsvTable, read_csv_table, spark_header, write_csv_copy
+from r2d2.lake.text.table import TextOptions, harvest_text
 from r2d2.model import Format, FoundTable
 from r2d2.scan.files import stamp
 

@@ -21,10 +21,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r2d2.errors import TableFailed, TableFault, TableUnsupported
-from r2d2.lake.delta import PADDED
-from r2d2.lake.delta_files import data_file_uri
-from r2d2.lake.delta_stats import partition_value
-from r2d2.lake.delta_vectors import vector_deletes
+from r2d2.lake.delta.files import data_file_uri
+from r2d2.lake.delta.stats import partition_value
+from r2d2.lake.delta.table import PADDED
+from r2d2.lake.delta.vectors import vector_deletes
 from r2d2.model import Claim, FileStamp, Harvest
 from r2d2.scan.files import stamp
 from tests.integration.delta_tables import (

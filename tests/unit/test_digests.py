@@ -15,7 +15,7 @@ import pytest
 from r2d2.model import leaves
 from r2d2.scan import digests
 from r2d2.scan.digests import digests_sql
-from r2d2.scan.footer import read_footer
+from r2d2.scan.footer.read import read_footer
 from r2d2.scan.rowhash import RowHasher
 from r2d2.scan.source import Source, parquet_source
 

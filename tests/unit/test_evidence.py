@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r2d2.lake.delta import harvest_delta
+from r2d2.lake.delta.table import harvest_delta
 from r2d2.lake.discovery import discover
 from r2d2.lake.parquet import harvest_parquet
 from r2d2.model import Claim, FileStamp, Format, Fragment, Harvest, TypeClass, encode_bound, fold_path, leaves

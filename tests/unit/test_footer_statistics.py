@@ -24,12 +24,12 @@ from r2d2.errors import TableFailed
 from r2d2.model import Claim, LeafPath
 from r2d2.prune.evidence import prefix_end, prefix_start
 from r2d2.prune.trust import Reading, reading_of
-from r2d2.scan.footer import Footer, read_footer
-from r2d2.scan.footer_claims import footer_claims
-from r2d2.scan.footer_values import bound_decoder, has_signed_order
-from r2d2.scan.footer_writers import Writer as KnownWriter
-from r2d2.scan.footer_writers import has_outer_bounds, is_bound, parse_writer
-from r2d2.scan.thrift import ChunkFacts, footer_facts
+from r2d2.scan.footer.claims import footer_claims
+from r2d2.scan.footer.read import Footer, read_footer
+from r2d2.scan.footer.thrift import ChunkFacts, footer_facts
+from r2d2.scan.footer.values import bound_decoder, has_signed_order
+from r2d2.scan.footer.writers import Writer as KnownWriter
+from r2d2.scan.footer.writers import has_outer_bounds, is_bound, parse_writer
 from r2d2.session import Engine
 from tests.unit.forgery import BINARY, BOUNDS, COLUMN_ORDERS, MAX, MIN, STRUCT, TRUE, Struct, forge, forged
 from tests.unit.parquet_tables import (

@@ -27,9 +27,10 @@ from r2d2.errors import TableFault
 from r2d2.model import leaves
 from r2d2.scan.duck import KernelLimits
 from r2d2.scan.files import stamp
-from r2d2.scan.fingerprints import ColumnSet, ScanFile, ScanItem, scan_items
-from r2d2.scan.footer import read_footer
-from r2d2.scan.footer_claims import footer_claims
+from r2d2.scan.fingerprints import scan_items
+from r2d2.scan.items import ColumnSet, ScanFile, ScanItem
+from r2d2.scan.footer.read import read_footer
+from r2d2.scan.footer.claims import footer_claims
 from r2d2.scan.rowhash import RowHasher
 
 for path in sys.argv[2:]:

@@ -25,9 +25,9 @@ from pyiceberg.types import DateType, DecimalType, DoubleType, IntegerType, Long
 
 from r2d2.errors import TableFailed, TableFault, TableUnsupported
 from r2d2.lake.discovery import discover
-from r2d2.lake.iceberg import is_current
-from r2d2.lake.iceberg_manifests import files_named_in_manifests
-from r2d2.lake.iceberg_stats import decode_bound
+from r2d2.lake.iceberg.manifests import files_named_in_manifests
+from r2d2.lake.iceberg.stats import decode_bound
+from r2d2.lake.iceberg.table import is_current
 from r2d2.model import Harvest, encode_bound, leaves
 from r2d2.scan.deletes import decode_vector
 from r2d2.scan.field_ids import field_id

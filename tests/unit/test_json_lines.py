@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r2d2.errors import TableFailed, TableUnsupported
-from r2d2.lake.text import TextOptions, harvest_text
+from r2d2.lake.text.table import TextOptions, harvest_text
 from r2d2.model import Format, FoundTable, Harvest
 from r2d2.scan.files import stamp
 

@@ -24,8 +24,8 @@ from r2d2.errors import TableChanged, TableFailed, TableUnsupported
 from r2d2.lake.discovery import discover, listing_token
 from r2d2.lake.parquet import _common_type, harvest_parquet
 from r2d2.model import Claim, FoundTable, Harvest
-from r2d2.scan.footer import Footer, read_footer
-from r2d2.scan.footer_claims import footer_claims
+from r2d2.scan.footer.claims import footer_claims
+from r2d2.scan.footer.read import Footer, read_footer
 
 UTC = datetime.UTC
 EPOCH = datetime.datetime.fromtimestamp(0, UTC).replace(tzinfo=None)

@@ -23,8 +23,9 @@ from r2d2.errors import EngineError
 from r2d2.model import FileStamp, leaves
 from r2d2.scan.duck import KernelLimits, quote_text
 from r2d2.scan.files import stamp
-from r2d2.scan.fingerprints import REPORT, ColumnSet, ScanFile, ScanItem, row_sql, scan_items
-from r2d2.scan.footer import read_footer
+from r2d2.scan.fingerprints import REPORT, row_sql, scan_items
+from r2d2.scan.footer.read import read_footer
+from r2d2.scan.items import ColumnSet, ScanFile, ScanItem
 from r2d2.scan.rowhash import HASH_VERSION, RowHasher
 from r2d2.scan.source import parquet_source
 

@@ -26,7 +26,7 @@ from r2d2.errors import UsageError
 from r2d2.lake.discovery import discover
 from r2d2.lake.harvest import harvest_table
 from r2d2.lake.partitions import partition_scalar
-from r2d2.lake.text import TextOptions
+from r2d2.lake.text.table import TextOptions
 from r2d2.model import Fragment, Harvest, leaves, type_class
 from r2d2.sample import MARKER, SampleTruth, sample_tables, write_sample
 from r2d2.sample.truth import TruthTable, canonical, find_edges

@@ -21,8 +21,9 @@ from r2d2.model import leaves
 from r2d2.scan.duck import KernelLimits
 from r2d2.scan.faithful import below_microsecond
 from r2d2.scan.files import stamp
-from r2d2.scan.fingerprints import EVERYTHING, REPORT, ColumnSet, ScanFile, ScanItem, scan_items
-from r2d2.scan.footer import read_footer
+from r2d2.scan.fingerprints import REPORT, scan_items
+from r2d2.scan.footer.read import read_footer
+from r2d2.scan.items import EVERYTHING, ColumnSet, ScanFile, ScanItem
 from r2d2.scan.rowhash import RowHasher
 from tests.unit.forgery import (
     BINARY,

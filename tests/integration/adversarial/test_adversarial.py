@@ -11,7 +11,7 @@ import pytest
 from r2d2.errors import TableUnsupported
 from r2d2.lake.discovery import discover
 from r2d2.lake.harvest import harvest_table
-from r2d2.lake.text import TextOptions
+from r2d2.lake.text.table import TextOptions
 from r2d2.model import Harvest
 from r2d2.session import Engine
 from tests.integration.adversarial.case import BAG, KEEP, NONE, REFUTE, Case

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from r2d2.errors import TableFailed, TableUnsupported
-from r2d2.lake.delta_files import data_file_uri, shown
-from r2d2.lake.delta_log import as_object
+from r2d2.lake.delta.files import data_file_uri, shown
+from r2d2.lake.delta.log import as_object
 from r2d2.model import FileStamp
 from r2d2.scan.deletes import DeleteFile, Deletes
 

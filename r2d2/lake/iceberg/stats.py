@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from r2d2.lake.iceberg_manifests import Entry
+from r2d2.lake.iceberg.manifests import Entry
 from r2d2.model import Claim, LeafPath, encode_bound
 
 _LIBRARY = "Apache Iceberg"

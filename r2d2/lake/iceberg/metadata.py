@@ -13,8 +13,8 @@ from functools import cached_property
 from typing import Any
 
 from r2d2.errors import TableFailed, TableFault, TableUnsupported
-from r2d2.lake.delta_files import Files, data_file_uri, list_files, reading, shown
-from r2d2.lake.delta_log import parse_json
+from r2d2.lake.delta.files import Files, data_file_uri, list_files, reading, shown
+from r2d2.lake.delta.log import parse_json
 from r2d2.model import FileStamp
 from r2d2.scan.files import open_file, stamp
 

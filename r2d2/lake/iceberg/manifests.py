@@ -23,8 +23,8 @@ from pyiceberg.manifest import (
 )
 
 from r2d2.errors import TableFailed, TableFault, TableUnsupported
-from r2d2.lake.delta_files import reading, shown
-from r2d2.lake.iceberg_metadata import kept_snapshots, location_uri
+from r2d2.lake.delta.files import reading, shown
+from r2d2.lake.iceberg.metadata import kept_snapshots, location_uri
 from r2d2.scan.files import open_file, stamp
 
 PATH_FIELD = 2147483546

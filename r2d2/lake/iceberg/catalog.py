@@ -123,7 +123,7 @@ def _views(catalog: Catalog, namespace: _Identifier) -> set[_Identifier]:
 
 
 def _found(catalog: Catalog, name: str, table: _Identifier) -> FoundTable:
-    from r2d2.lake.iceberg_metadata import location_uri
+    from r2d2.lake.iceberg.metadata import location_uri
 
     try:
         loaded = catalog.load_table(table)

@@ -11,9 +11,9 @@ import duckdb
 import pyarrow as pa
 
 from r2d2.errors import NotOneTable, TableFailed, TableUnsupported
-from r2d2.lake.csv_records import Layout, find_records, write_fields
-from r2d2.lake.csv_types import NULL_TEXT, ColumnForms, column_forms, duckdb_type, merged
-from r2d2.lake.text_files import Snapshot, take_snapshot, write_parquet
+from r2d2.lake.text.csv_records import Layout, find_records, write_fields
+from r2d2.lake.text.csv_types import NULL_TEXT, ColumnForms, column_forms, duckdb_type, merged
+from r2d2.lake.text.files import Snapshot, take_snapshot, write_parquet
 from r2d2.model import FileStamp, fold
 from r2d2.scan.duck import KernelLimits, connect, quote_text
 from r2d2.scan.files import duckdb_path

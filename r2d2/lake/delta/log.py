@@ -13,13 +13,13 @@ from decimal import Decimal
 from typing import Any
 
 from r2d2.errors import TableFailed, TableFault
-from r2d2.lake.delta_checkpoint import (
+from r2d2.lake.delta.checkpoint import (
     checkpoint_actions,
     complete_checkpoints,
     has_incomplete_checkpoint,
     sidecar_name,
 )
-from r2d2.lake.delta_files import Files, data_file_uri, reading
+from r2d2.lake.delta.files import Files, data_file_uri, reading
 from r2d2.scan.files import open_file
 
 LOG = "_delta_log/"

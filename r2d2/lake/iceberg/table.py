@@ -11,10 +11,10 @@ import pyarrow as pa
 from pyiceberg.manifest import DataFileContent, FileFormat
 
 from r2d2.errors import TableFailed, TableFault, TableUnsupported
-from r2d2.lake.delta_files import Files, list_files
-from r2d2.lake.iceberg_deletes import DeleteIndex
-from r2d2.lake.iceberg_manifests import Entry, ManifestReader
-from r2d2.lake.iceberg_metadata import (
+from r2d2.lake.delta.files import Files, list_files
+from r2d2.lake.iceberg.deletes import DeleteIndex
+from r2d2.lake.iceberg.manifests import Entry, ManifestReader
+from r2d2.lake.iceberg.metadata import (
     FOLDER,
     PartitionField,
     TableMetadata,
@@ -22,8 +22,8 @@ from r2d2.lake.iceberg_metadata import (
     read_metadata,
     read_pinned_metadata,
 )
-from r2d2.lake.iceberg_schema import leaf_ids, parse_schema
-from r2d2.lake.iceberg_stats import computed_by, manifest_claims
+from r2d2.lake.iceberg.schema import leaf_ids, parse_schema
+from r2d2.lake.iceberg.stats import computed_by, manifest_claims
 from r2d2.model import Claim, FileStamp, FoundTable, Fragment, Harvest
 from r2d2.scan.field_ids import field_id, stored_identities
 from r2d2.scan.files import is_remote, stamp

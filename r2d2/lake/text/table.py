@@ -12,15 +12,7 @@ from itertools import chain
 import pyarrow as pa
 
 from r2d2.errors import NotOneTable, TableFailed
-from r2d2.lake.csv import CsvTable, csv_view_options, read_csv_table, write_csv_copy
 from r2d2.lake.discovery import holds_other_files, listing_token
-from r2d2.lake.json_lines import (
-    NO_PARENT_REASON,
-    Shape,
-    observe_lines,
-    shape_schema,
-    write_json_copy,
-)
 from r2d2.lake.partitions import (
     infer_partition_types,
     kept_partitions,
@@ -28,10 +20,18 @@ from r2d2.lake.partitions import (
     partition_scalar,
     partition_values,
 )
-from r2d2.lake.text_files import Snapshot, take_snapshot
+from r2d2.lake.text.csv import CsvTable, csv_view_options, read_csv_table, write_csv_copy
+from r2d2.lake.text.files import Snapshot, take_snapshot
+from r2d2.lake.text.json_lines import (
+    NO_PARENT_REASON,
+    Shape,
+    observe_lines,
+    shape_schema,
+    write_json_copy,
+)
 from r2d2.model import Claim, Format, FoundTable, Fragment, Harvest
-from r2d2.scan.footer import read_footer
-from r2d2.scan.footer_claims import footer_claims
+from r2d2.scan.footer.claims import footer_claims
+from r2d2.scan.footer.read import read_footer
 
 Values = dict[str, str | None]
 

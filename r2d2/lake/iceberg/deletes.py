@@ -10,10 +10,10 @@ import pyarrow as pa
 from pyiceberg.manifest import DataFileContent, FileFormat
 
 from r2d2.errors import TableFailed, TableUnsupported
-from r2d2.lake.delta_files import shown
-from r2d2.lake.iceberg_manifests import PATH_FIELD, Entry
-from r2d2.lake.iceberg_metadata import TableMetadata
-from r2d2.lake.iceberg_schema import column_of_id
+from r2d2.lake.delta.files import shown
+from r2d2.lake.iceberg.manifests import PATH_FIELD, Entry
+from r2d2.lake.iceberg.metadata import TableMetadata
+from r2d2.lake.iceberg.schema import column_of_id
 from r2d2.model import FileStamp, schema_to_bytes
 from r2d2.scan.deletes import DeleteFile, Deletes
 from r2d2.scan.field_ids import field_id

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 from r2d2.errors import TableFailed, TableUnsupported
 from r2d2.model import LeafPath
 from r2d2.scan.files import open_file, stamp
-from r2d2.scan.footer_schema import footer_schema, is_legacy, refuse_spark_types, width
-from r2d2.scan.thrift import FooterFacts, footer_facts
+from r2d2.scan.footer.schema import footer_schema, is_legacy, refuse_spark_types, width
+from r2d2.scan.footer.thrift import FooterFacts, footer_facts
 
 _MAGIC = b"PAR1"
 _ENCRYPTED_MAGIC = b"PARE"

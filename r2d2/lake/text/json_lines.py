@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import pyarrow as pa
 
 from r2d2.errors import TableFailed, TableUnsupported
-from r2d2.lake.text_files import Snapshot, write_parquet
+from r2d2.lake.text.files import Snapshot, write_parquet
 from r2d2.model import LeafPath, leaf_key
 
 NO_PARENT_REASON = "JSON lines are not used to rebuild other tables yet"

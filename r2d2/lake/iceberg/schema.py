@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from r2d2.errors import TableFailed, TableUnsupported
-from r2d2.lake.delta_files import shown
+from r2d2.lake.delta.files import shown
 from r2d2.model import LeafPath
 from r2d2.scan.field_ids import ELEMENT, KEY, VALUE, field_id, inner_fields, with_id
 

@@ -11,11 +11,11 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from r2d2.errors import TableFailed, TableFault, TableUnsupported
-from r2d2.lake.delta_files import Files, data_file_uri, is_absolute, list_files, shown
-from r2d2.lake.delta_log import LOG, LiveFile, Snapshot, as_object, parse_json, read_snapshot
-from r2d2.lake.delta_schema import DeltaSchema, holds_structs_in_lists, parse_schema
-from r2d2.lake.delta_stats import file_stats, live_rows, log_claims, partition_claim
-from r2d2.lake.delta_vectors import vector_deletes, vector_uri
+from r2d2.lake.delta.files import Files, data_file_uri, is_absolute, list_files, shown
+from r2d2.lake.delta.log import LOG, LiveFile, Snapshot, as_object, parse_json, read_snapshot
+from r2d2.lake.delta.schema import DeltaSchema, holds_structs_in_lists, parse_schema
+from r2d2.lake.delta.stats import file_stats, live_rows, log_claims, partition_claim
+from r2d2.lake.delta.vectors import vector_deletes, vector_uri
 from r2d2.model import Claim, FileStamp, FoundTable, Fragment, Harvest, LeafPath, fold, is_case_sensitive, leaves
 from r2d2.scan.field_ids import stored_identities
 from r2d2.scan.files import filesystem, is_remote, open_file, stamp

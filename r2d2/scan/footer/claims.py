@@ -13,11 +13,11 @@ from typing import Any
 import pyarrow as pa
 
 from r2d2.model import Claim, LeafPath, encode_bound
-from r2d2.scan.footer import Footer
-from r2d2.scan.footer_schema import leaf_columns, width
-from r2d2.scan.footer_values import Decoder, bound_decoder, has_signed_order
-from r2d2.scan.footer_writers import counts_nulls, counts_some_nulls, has_outer_bounds, is_bound
-from r2d2.scan.thrift import ChunkFacts, GroupFacts
+from r2d2.scan.footer.read import Footer
+from r2d2.scan.footer.schema import leaf_columns, width
+from r2d2.scan.footer.thrift import ChunkFacts, GroupFacts
+from r2d2.scan.footer.values import Decoder, bound_decoder, has_signed_order
+from r2d2.scan.footer.writers import counts_nulls, counts_some_nulls, has_outer_bounds, is_bound
 
 _MICROS_PER_DAY = 86_400_000_000
 _ARROW_SCHEMA = b"ARROW:schema"

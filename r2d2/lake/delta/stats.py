@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 
 from r2d2.errors import TableUnsupported
-from r2d2.lake.delta_log import LiveFile, parse_json
-from r2d2.lake.delta_schema import DeltaLeaf, DeltaSchema
+from r2d2.lake.delta.log import LiveFile, parse_json
+from r2d2.lake.delta.schema import DeltaLeaf, DeltaSchema
 from r2d2.lake.partitions import partition_bound
 from r2d2.model import Claim, encode_bound
 

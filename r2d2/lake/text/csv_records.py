@@ -19,7 +19,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from r2d2.errors import TableFailed, TableUnsupported
-from r2d2.lake.text_files import Snapshot
+from r2d2.lake.text.files import Snapshot
 
 _BLOCK_BYTES = 4 << 20
 _MAX_ROW_BYTES = 256 << 20

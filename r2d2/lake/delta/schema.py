@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from r2d2.errors import TableFailed, TableUnsupported
-from r2d2.lake.delta_files import shown
+from r2d2.lake.delta.files import shown
 from r2d2.model import LeafPath, check_supported
 from r2d2.scan.field_ids import with_id, with_name
 
