@@ -157,7 +157,7 @@ def _need_jars() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.get_closest_marker("spark") is not None:
+    if item.get_closest_marker("spark") is not None or item.get_closest_marker("java") is not None:
         _java()
         _need_jars()
 

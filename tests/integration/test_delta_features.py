@@ -23,7 +23,7 @@ from tests.integration.audit_helpers import EdgeKey, Results, own_process, run_a
 from tests.integration.delta_features import CASES, READ, TABLE, UNREAD, Case, MadeLake, counted, make_lake
 from tests.integration.delta_tables import assert_claims_hold, harvest
 
-pytestmark = [pytest.mark.spark, pytest.mark.slow]
+pytestmark = [pytest.mark.java, pytest.mark.slow]
 
 CLONES = {"clone_kept", "clone_changed"}
 """Their logs name files by absolute path, which Sail's reader does not open."""

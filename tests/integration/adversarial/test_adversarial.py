@@ -26,7 +26,7 @@ from tests.integration.adversarial.lake import (
 )
 from tests.integration.audit_helpers import Results, own_process, run_audit
 
-pytestmark = [pytest.mark.slow, pytest.mark.spark, pytest.mark.timeout(1800)]  # the first test makes all tables
+pytestmark = [pytest.mark.slow, pytest.mark.java, pytest.mark.timeout(1800)]  # the first test makes all tables
 
 ALL = (*CASES, *UTC_CASES)
 TRAPS = [f"T{number}" for number in range(1, 53)]
