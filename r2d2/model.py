@@ -165,6 +165,7 @@ class Harvest:
         history_bytes: Bytes kept only for older versions.
         reader: `files` where the kernel reads the table faithfully, else `engine`.
         reader_reason: Why the kernel cannot read it.
+        spark_only_reason: Why Apache Spark's reader alone, and not Sail's, returns what its files hold.
         no_parent_reason: Why no recipe may read it; None where one may.
         view_options: Options of the `CREATE TEMPORARY VIEW` that reads it (text formats).
         stored_as: By leaf, what its values in the files are found by, where that is not its name (column mapping, field
@@ -180,6 +181,7 @@ class Harvest:
     history_bytes: int = 0
     reader: str = "files"
     reader_reason: str | None = None
+    spark_only_reason: str | None = None
     no_parent_reason: str | None = None
     view_options: dict[str, str] = field(default_factory=dict)
     stored_as: dict[LeafPath, str] = field(default_factory=dict)

@@ -233,7 +233,7 @@ def run_stages(run: StageRun, clock: StageClock, found: Sequence[FoundTable], pr
         log.warning("metadata of %d writers and types is wrong; what it had refuted is looked at again", suspects)
         candidates = clock.run("min-max again", lambda: run_minmax(run, MINHASH))
         surviving = clock.run("MinHash again", lambda: run_minhash(run, GRAPH, MINMAX), candidates["pairs"])
-    refuse_hidden_nans(run)
+    refuse_misread_parents(run)
     clock.run("verify", lambda: run_verify(run, GRAPH, MINMAX, MINHASH), surviving["pairs"])
     edges = read_edges(run.store)
     rows_of = {table: harvest.rows for table, harvest in run.inventory.harvests.items()}
@@ -257,12 +257,17 @@ def run_stages(run: StageRun, clock: StageClock, found: Sequence[FoundTable], pr
     return Outcome(counts=counts, edges=edges, plan=plan, rows_of=rows_of, suspects=stored_suspects(run, MINHASH))
 
 
-def refuse_hidden_nans(run: StageRun) -> None:
+def refuse_misread_parents(run: StageRun) -> None:
     """No recipe may read a table that a session of Sail with its default settings would misread."""
-    for table, _, leaf in sorted(read_leaves(run.store, MINHASH, "hidden_nans")):
-        harvest = run.inventory.harvests[table]
-        reason = f"Sail's default settings lose the NaN in column {leaf[0]!r}"
-        run.inventory.harvests[table] = replace(harvest, no_parent_reason=harvest.no_parent_reason or reason)
+    reasons = {
+        "hidden_nans": "Sail's default settings lose the NaN in column {!r}",
+        "lies": "its metadata is wrong about column {!r}, and Sail may take it for the values",
+    }
+    for name, reason in reasons.items():
+        for table, _, leaf in sorted(read_leaves(run.store, MINHASH, name)):
+            harvest = run.inventory.harvests[table]
+            told = harvest.no_parent_reason or reason.format(leaf[0])
+            run.inventory.harvests[table] = replace(harvest, no_parent_reason=told)
 
 
 def summarise(run: StageRun, outcome: Outcome, clock: StageClock, prices: PriceBook) -> dict[str, Any]:

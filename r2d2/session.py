@@ -17,7 +17,7 @@ import socket
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Literal, Self
@@ -27,7 +27,7 @@ from r2d2.config import AuditConfig
 from r2d2.errors import EngineError
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
 log = logging.getLogger(__name__)
 
@@ -120,6 +120,18 @@ def open_engine(config: AuditConfig, spark: SparkSession | None = None) -> Engin
             engine = _open_connect(config.engine, cleanup)
     log.info("engine %s with %d tasks at once", engine.name, engine.parallelism)
     return engine
+
+
+def union_all(frames: Sequence[DataFrame]) -> DataFrame:
+    """All rows of some frames, at least one, of equal columns.
+
+    As a balanced tree: engines plan a chain of hundreds of unions by recursion, which costs Sail its stack and ends
+    the process.
+    """
+    if len(frames) == 1:
+        return frames[0]
+    middle = len(frames) // 2
+    return union_all(frames[:middle]).unionAll(union_all(frames[middle:]))
 
 
 @contextmanager

@@ -70,6 +70,7 @@ HARVESTS = pa.schema(
         ("history_bytes", pa.int64()),
         ("reader", pa.string()),
         ("reader_reason", pa.string()),
+        ("spark_only_reason", pa.string()),
         ("no_parent_reason", pa.string()),
         ("view_options", pa.string()),
         ("stored_as", pa.string()),
@@ -142,7 +143,8 @@ def harvest_to_row(harvest: Harvest) -> dict[str, Any]:
     scalars = {
         name: getattr(harvest, name)
         for name in (
-            "version", "table_bytes", "history_bytes", "reader", "reader_reason", "no_parent_reason", "bytes_read"
+            "version", "table_bytes", "history_bytes", "reader", "reader_reason", "spark_only_reason",
+            "no_parent_reason", "bytes_read"
         )
     }  # fmt: skip
     return {
@@ -185,6 +187,7 @@ def harvest_from_row(row: dict[str, Any]) -> Harvest:
         history_bytes=row["history_bytes"],
         reader=row["reader"],
         reader_reason=row["reader_reason"],
+        spark_only_reason=row["spark_only_reason"],
         no_parent_reason=row["no_parent_reason"],
         view_options=json.loads(row["view_options"]),
         stored_as={leaf_path(key): name for key, name in json.loads(row["stored_as"]).items()},

@@ -74,6 +74,7 @@ def harvest_parquet(found: FoundTable) -> Harvest:
         table_bytes=sum(stamp.size for stamp in found.files),
         reader="engine" if is_legacy else "files",
         reader_reason=LEGACY_CALENDAR if is_legacy else None,
+        spark_only_reason=LEGACY_CALENDAR if is_legacy else None,
         no_parent_reason=LEGACY_CALENDAR if is_legacy else _no_parent_reason(found, schema, widened, respelled),
         bytes_read=sum(footer.footer_bytes for footer in footers),
     )

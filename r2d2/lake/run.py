@@ -13,9 +13,8 @@ import pyarrow.compute as pc
 
 from r2d2.config import AuditConfig
 from r2d2.errors import EngineError, TableFault, TableUnsupported
-from r2d2.lake.delta.table import PADDED, WIDENED
+from r2d2.lake.delta.table import PADDED
 from r2d2.lake.inventory import Inventory, read_inventory, write_failures
-from r2d2.model import LEGACY_CALENDAR, Format, Harvest
 from r2d2.scan.engine_reader import engine_frame
 from r2d2.scan.job import FrameOf, Kernels
 from r2d2.session import engine_errors
@@ -79,20 +78,10 @@ class StageRun:
 
         def frame_of(table: int) -> DataFrame:
             found, harvest = self.inventory.found[table], self.inventory.harvests[table]
-            if harvest.reader_reason == LEGACY_CALENDAR and not self.engine.is_spark:
-                raise TableUnsupported(f"{LEGACY_CALENDAR}, which {self.engine.name} misreads", error="Calendar")
+            if harvest.spark_only_reason and not self.engine.is_spark:
+                raise TableUnsupported(f"Sail's reader cannot read it: {harvest.spark_only_reason}", error="Sail")
             if harvest.no_parent_reason == PADDED:
                 raise TableUnsupported(f"the engine's reader cannot read it: {PADDED}", error="Char")
-            if found.format is Format.DELTA and not self.engine.is_spark:
-                _check_sail_reads(harvest, found.uri)
             return engine_frame(spark, harvest, found.format, found.uri)
 
         return frame_of
-
-
-def _check_sail_reads(harvest: Harvest, folder: str) -> None:
-    """Raise TableUnsupported for Delta tables that Sail misreads, or does not open."""
-    if harvest.no_parent_reason == WIDENED:
-        raise TableUnsupported(f"Sail's reader cannot read it: {WIDENED}", error="Widened")
-    if not all(fragment.data_uri.startswith(f"{folder.rstrip('/')}/") for fragment in harvest.fragments):
-        raise TableUnsupported("Sail does not read files that a Delta log names by absolute path", error="DeltaPath")

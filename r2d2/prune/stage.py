@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -31,7 +30,7 @@ from r2d2.scan.stored import (
     write_identical,
     write_pairs,
 )
-from r2d2.session import engine_errors
+from r2d2.session import engine_errors, union_all
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -146,7 +145,7 @@ def _answers(run: StageRun, blocks: Sequence[Block]) -> pa.Table:
     members = _members(items)
     stored = [f"evidence-{source}" for source in SOURCES if run.inventory.places(source)]
     parts = [run.store.read_frame(MINMAX, name, EVIDENCE) for name in stored]
-    evidence = reduce(lambda frame, other: frame.unionAll(other), parts)
+    evidence = union_all(parts)
     rows = _run(evidence.join(spark.createDataFrame(members), "table"), spark.createDataFrame(texts))
     done = set(rows.filter(pc.equal(rows["child"], DONE))["item"].to_pylist())
     if done != set(range(len(items))):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterator, Sequence
-from functools import reduce
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -26,13 +25,13 @@ from r2d2.scan.fingerprints import (
     leaf_report,
     observed_batches,
     report,
-    unreadable,
 )
 from r2d2.scan.items import ScanItem
 from r2d2.scan.observe import exceeds, expected_of, hides_nan
 from r2d2.scan.rowhash import RowHasher, check_hash_version
 from r2d2.scan.sample import Seen
 from r2d2.scan.source import arrow_source, leaf_observer
+from r2d2.session import union_all
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -50,10 +49,7 @@ def engine_frame(spark: SparkSession, harvest: Harvest, format_: Format, uri: st
     if format_ is Format.DELTA:
         frame = spark.read.format("delta").option("versionAsOf", harvest.version).load(uri)
         return _numbered(frame, harvest.schema)
-    return reduce(
-        lambda frame, other: frame.unionAll(other),
-        [_parquet_frame(spark, harvest, files) for files in _by_partition(harvest.fragments)],
-    )
+    return union_all([_parquet_frame(spark, harvest, files) for files in _by_partition(harvest.fragments)])
 
 
 def check_engine_can_read(harvest: Harvest, format_: Format, uri: str) -> None:
@@ -132,7 +128,8 @@ def scan_batches(
     except TableFault as fault:
         yield report(item, 0, 0, fault)
     except Exception as exc:  # noqa: BLE001 - whatever it is, it must not end the job for all other tables
-        yield report(item, 0, 0, unreadable(exc))
+        said = f"the kernel cannot take the rows of the engine's reader ({type(exc).__name__})"
+        yield report(item, 0, 0, TableUnsupported(said, error=type(exc).__name__))
     else:
         yield report(item, seen["rows"], 0, None)
 

@@ -6,14 +6,13 @@ import base64
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from pyspark.errors import AnalysisException, PySparkException
 
 from r2d2.errors import EngineError, TableFailed, TableFault, TableUnsupported
-from r2d2.model import LeafOfFile, leaf_path, spark_ddl
+from r2d2.model import Harvest, LeafOfFile, leaf_path, spark_ddl
 from r2d2.scan.compare import PAIRS, VERDICTS, Verdict, compare_bucket
 from r2d2.scan.duck import KernelLimits
 from r2d2.scan.evidence import of_table
@@ -21,7 +20,7 @@ from r2d2.scan.fingerprints import FINGERPRINTS, HIDDEN_NAN, LIE, REPORT, scan_i
 from r2d2.scan.items import EVERYTHING, ScanItem
 from r2d2.scan.plan import Buckets, Pair, TableScan, assign_buckets, balanced, items_of, leaves_of, pair_rows
 from r2d2.scan.rowhash import RowHasher
-from r2d2.session import engine_errors, pyspark_errors
+from r2d2.session import engine_errors, pyspark_errors, union_all
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -96,7 +95,7 @@ def compare_tables(
         except PySparkException:
             if not frames:
                 raise
-            faults |= _unreadable_frames(frames)
+            faults |= _unreadable_frames(frames, {scan.table: scan.harvest for scan in scans})
             readable = [frame for table, frame in frames.items() if table not in faults]
             rows = _run(spark, [*files, *readable], questions)
     return _outcome(rows, scans, pairs, buckets, faults)
@@ -126,11 +125,11 @@ def _engine_frames(
             except TableFault as fault:
                 faults[scan.table] = fault
             except PySparkException as exc:
-                faults[scan.table] = _engine_fault(exc)
+                faults[scan.table] = _engine_fault(exc, scan.harvest)
     return frames
 
 
-def _unreadable_frames(frames: Mapping[int, DataFrame]) -> dict[int, TableFault]:
+def _unreadable_frames(frames: Mapping[int, DataFrame], harvests: Mapping[int, Harvest]) -> dict[int, TableFault]:
     """After a job has failed: which of the tables that the engine reads it cannot read, each tried alone."""
     faults: dict[int, TableFault] = {}
     for table, frame in frames.items():
@@ -138,13 +137,14 @@ def _unreadable_frames(frames: Mapping[int, DataFrame]) -> dict[int, TableFault]
             with pyspark_errors():
                 frame.groupBy("table").count().toArrow()
         except PySparkException as exc:
-            faults[table] = _engine_fault(exc)
+            faults[table] = _engine_fault(exc, harvests[table])
     return faults
 
 
-def _engine_fault(exc: PySparkException) -> TableFault:
-    """What the engine refuses to open is unsupported there; its own words are dropped, since they may quote values."""
-    kind = TableUnsupported if isinstance(exc, AnalysisException) else TableFailed
+def _engine_fault(exc: PySparkException, harvest: Harvest) -> TableFault:
+    """What the engine refuses to open, or is made to read, is unsupported there; its own words may quote values."""
+    is_forced = harvest.reader_reason is None
+    kind = TableUnsupported if is_forced or isinstance(exc, AnalysisException) else TableFailed
     return kind(f"the engine's reader could not read it ({type(exc).__name__})", error="EngineReader")
 
 
@@ -187,7 +187,7 @@ def _run(spark: SparkSession, frames: Sequence[DataFrame], questions: pa.Table) 
     """Verdicts and reports, in one job."""
     if not frames:
         return _without_rows(questions)
-    fingerprints = reduce(lambda frame, other: frame.unionAll(other), frames)
+    fingerprints = union_all(frames)
     asked = spark.createDataFrame(questions)
 
     def compare(rows: pa.Table, pairs: pa.Table) -> pa.Table:

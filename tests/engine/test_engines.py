@@ -18,7 +18,7 @@ import pytest
 
 from r2d2.config import AuditConfig
 from r2d2.errors import EngineError
-from r2d2.session import Engine, engine_errors, open_engine
+from r2d2.session import Engine, engine_errors, open_engine, union_all
 
 pytestmark = pytest.mark.core
 
@@ -112,7 +112,7 @@ def test_missing_java_is_an_error_that_says_what_to_install(tmp_path: Path) -> N
     program = """
 from r2d2.config import AuditConfig
 from r2d2.errors import EngineError
-from r2d2.session import open_engine
+from r2d2.session import open_engine, union_all
 try:
     open_engine(AuditConfig(lake="unused", out="unused", engine="spark"))
 except EngineError as exc:
@@ -146,3 +146,10 @@ def test_a_vanished_file_is_an_error_of_the_engine_or_has_no_rows(engine: Engine
         assert "a job of the audit failed" in str(exc)  # noqa: PT017 - only some engines raise
     else:
         assert rows == 0
+
+
+@pytest.mark.core
+def test_hundreds_of_frames_are_united(engine: Engine) -> None:
+    """Chained one after the other they end the process of the embedded engine."""
+    frames = [engine.spark.range(number, number + 1) for number in range(700)]
+    assert sorted(union_all(frames).toArrow()["id"].to_pylist()) == list(range(700))

@@ -432,6 +432,7 @@ WRITERS = {
     "spark": {"engineInfo": "Apache-Spark/4.2.0 Delta-Lake/4.4.0", "operation": "WRITE"},
     "convert": {"engineInfo": "Apache-Spark/4.2.0 Delta-Lake/4.4.0", "operation": "CONVERT"},
     "stranger": {"engineInfo": "Unheard-Of/1", "operation": "WRITE"},
+    "rust": {"engineInfo": "delta-rs:py-1.6.6", "operation": "WRITE"},
 }
 VECTOR = {"deletionVector": {"storageType": "i", "pathOrInlineDv": "wi5b=", "sizeInBytes": 4, "cardinality": 2}}
 
@@ -729,3 +730,24 @@ def test_partition_values_are_claims(
     (claim,) = harvest(path).claims
     assert (claim.nulls, claim.low, claim.high) == expected
     assert (claim.source, claim.leaf, harvest(path).fragments[0].partition) == ("partition", ("a",), {"a": text})
+
+
+@pytest.mark.parametrize(
+    ("dtype", "writer", "stats", "only_spark"),
+    [
+        ("double", "rust", about(1.5, 1.5), True),  # NaN may stand beside it
+        ("double", "spark", about(1.5, 1.5), False),
+        ("double", "rust", about(1.5, 2.5), False),
+        ("decimal(18,2)", "spark", about(9007199254740992.5, 9007199254740992.5), True),
+        ("decimal(9,2)", "spark", about(1.5, 1.5), False),
+        ("string", "convert", about("a", "a"), True),
+        ("string", "spark", about("a", "a"), False),
+        ("long", "stranger", about(1, 1), False),
+    ],
+)
+def test_bounds_that_sail_takes_for_values_keep_it_away(
+    dtype: str, writer: str, stats: dict[str, Any], only_spark: bool, tmp_path: Path
+) -> None:
+    add = {"stats": json.dumps(stats)}
+    found = harvest(hand_made(tmp_path / "t", fields=[FIELD | {"type": dtype}], info=WRITERS[writer], add=add))
+    assert (found.spark_only_reason is not None, found.no_parent_reason is not None) == (only_spark, only_spark)

@@ -41,6 +41,8 @@ _ROW_COMPUTING_OPERATIONS = {
     ),
     "delta-rs:": frozenset({"WRITE", "MERGE", "UPDATE", "DELETE", "OPTIMIZE"}),
 }
+_COUNTS_NAN = "Apache-Spark/"
+_DIGITS_OF_A_DOUBLE = 15
 _EPOCH_DAY = date(1970, 1, 1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY_US = 86_400_000_000
@@ -93,6 +95,27 @@ def log_claims(fragment: int, file: LiveFile, stats: Stats, schema: DeltaSchema)
                 low=encode_bound(low),
                 high=encode_bound(high),
             )
+
+
+def hides_values(file: LiveFile, stats: Stats, schema: DeltaSchema) -> bool:
+    """Whether equal bounds of a leaf in the log may stand for values that are not all equal to them.
+
+    Sail takes such a leaf for a constant. Bounds leave NaN out unless Spark computed them, those of decimals have been
+    through a double, and those of text are no outer bounds where they were imported.
+    """
+    return any(_hides_values(leaf, file, stats) for leaf in schema.leaves)
+
+
+def _hides_values(leaf: DeltaLeaf, file: LiveFile, stats: Stats) -> bool:
+    low, high = _at(stats, "minValues", leaf.physical), _at(stats, "maxValues", leaf.physical)
+    if low is None or low != high:
+        return False
+    types = pa.types
+    if types.is_floating(leaf.type):
+        return not (_computed_from_rows(file) and file.origin.engine.startswith(_COUNTS_NAN))
+    if types.is_decimal(leaf.type):
+        return bool(leaf.type.precision > _DIGITS_OF_A_DOUBLE)
+    return (types.is_string(leaf.type) or types.is_binary(leaf.type)) and not _computed_from_rows(file)
 
 
 def partition_claim(fragment: int, name: str, dtype: pa.DataType, text: str | None, rows: int | None) -> Claim:

@@ -14,7 +14,7 @@ from r2d2.errors import TableFailed, TableFault, TableUnsupported
 from r2d2.lake.delta.files import Files, data_file_uri, is_absolute, list_files, shown
 from r2d2.lake.delta.log import LOG, LiveFile, Snapshot, as_object, parse_json, read_snapshot
 from r2d2.lake.delta.schema import DeltaSchema, holds_structs_in_lists, parse_schema
-from r2d2.lake.delta.stats import file_stats, live_rows, log_claims, partition_claim
+from r2d2.lake.delta.stats import file_stats, hides_values, live_rows, log_claims, partition_claim
 from r2d2.lake.delta.vectors import vector_deletes, vector_uri
 from r2d2.model import Claim, FileStamp, FoundTable, Fragment, Harvest, LeafPath, fold, is_case_sensitive, leaves
 from r2d2.scan.field_ids import stored_identities
@@ -42,9 +42,6 @@ _UNREAD_PROPERTIES = {
 
 PADDED = "it has CHAR columns, which some engines pad with blanks"
 """Reason against recipes and against the engine's reader: texts are compared by the bytes that the files hold."""
-
-WIDENED = "the type of some columns was widened, and Sail rounds or cuts their older values"
-"""Reason against recipes, and against Sail's reader."""
 
 _WIDENED = re.compile(r"delta\.typeChanges")
 _CHAR = re.compile(r"(?<!var)char\(\d+\)")
@@ -87,6 +84,7 @@ def harvest_delta(found: FoundTable) -> Harvest:
         history_bytes=_history_bytes(files, {file.uri for file in (*stamps, *vectors)}),
         reader="files" if engine_reason is None else "engine",
         reader_reason=engine_reason,
+        spark_only_reason=_spark_only_reason(snapshot, schema),
         no_parent_reason=_no_parent_reason(uri, snapshot, schema),
         stored_as=_stored_as(uri, snapshot, schema, mode),
         bytes_read=snapshot.bytes_read,
@@ -210,15 +208,24 @@ def _engine_reason(snapshot: Snapshot, schema: DeltaSchema) -> str | None:
     return None
 
 
+def _spark_only_reason(snapshot: Snapshot, schema: DeltaSchema) -> str | None:
+    """Why Sail's reader would not return what the files hold."""
+    if _WIDENED.search(str(snapshot.metadata.get("schemaString"))):
+        return "the type of some columns was widened, and Sail rounds or cuts their older values"
+    if any(is_absolute(file.add["path"]) for file in snapshot.live):
+        return "its log names files by absolute path, which Sail does not open"
+    if any(hides_values(file, file_stats(file.add), schema) for file in snapshot.live):
+        return "its log has one bound for all values of a column, which Sail takes for the values"
+    return None
+
+
 def _no_parent_reason(uri: str, snapshot: Snapshot, schema: DeltaSchema) -> str | None:
     if _CHAR.search(str(snapshot.metadata.get("schemaString"))):
         return PADDED
-    if _WIDENED.search(str(snapshot.metadata.get("schemaString"))):
-        return WIDENED
     if _UNOPENABLE.search(uri) or _TIME_TRAVEL.search(uri):
         return "its path cannot be opened by every engine"
-    if any(is_absolute(file.add["path"]) for file in snapshot.live):
-        return "its log names files by absolute path, which not every engine reads"
+    if spark_only := _spark_only_reason(snapshot, schema):
+        return spark_only
     if not snapshot.has_commit:
         return "the log no longer has the commit of its version, without which Spark does not read a pinned version"
     paths = [path for path, _ in leaves(schema.arrow)]

@@ -77,6 +77,11 @@ def audited(audits: Mapping[str, Results], case: Case) -> Results:
     return audits["utc" if case in UTC_CASES else "cases"]
 
 
+def edges_of(results: Results) -> set[Edge]:
+    names = ("child", "parent", "relation", "bag", "set")
+    return {tuple(edge[name] for name in names) for edge in results.edges}  # type: ignore[misc]
+
+
 def expected_edges(case: Case, unread: set[str]) -> set[Edge]:
     child, parent = case.table("child"), case.table("parent")
     if {child, parent} & unread:
@@ -97,8 +102,7 @@ def test_the_audit_finds_what_holds(case: Case, engine: Engine, audits: Mapping[
     for side, (status, reason) in not_ok.items():
         assert status == "unsupported"
         assert re.search(reasons[side], reason)
-    edges = {tuple(edge[name] for name in ("child", "parent", "relation", "bag", "set")) for edge in results.edges}
-    found = {edge for edge in edges if edge[0] in ids or edge[1] in ids}
+    found = {edge for edge in edges_of(results) if edge[0] in ids or edge[1] in ids}
     assert found == expected_edges(case, {case.table(side) for side in not_ok})
 
 
@@ -107,6 +111,17 @@ def test_every_table_is_audited_and_none_fails(audits: Mapping[str, Results]) ->
     for name, cases in (("cases", CASES), ("utc", UTC_CASES)):
         assert {row["table"] for row in audits[name].tables} == {c.table(side) for c in cases for side in SIDES}
         assert [row for row in audits[name].tables if row["status"] == "failed"] == []
+
+
+def test_the_engines_reader_finds_the_same_of_all_that_it_reads(
+    engine: Engine, lakes: dict[str, Path], tmp_path: Path
+) -> None:
+    results = run_audit(lakes["cases"], tmp_path, spark=engine.spark, reader="engine")
+    assert [row["table"] for row in results.tables if row["status"] == "failed"] == []
+    unread = set(results.not_ok())
+    expected = {edge for case in CASES for edge in expected_edges(case, unread)}
+    assert len(unread) < len(results.tables) / 4
+    assert edges_of(results) == expected
 
 
 @pytest.mark.parametrize("case", ALL, ids=lambda case: case.name)
