@@ -204,14 +204,14 @@ def test_every_format_gives_the_same_edges(engine: Engine, lake: Path, tmp_path:
     assert results.edge_keys == expected
 
 
-def test_a_table_with_deletion_vectors_is_unsupported_where_only_files_are_read(
+def test_deletion_vectors_and_mapped_columns_are_read_by_both_readers_alike(
     engine: Engine, lake: Path, tmp_path: Path
 ) -> None:
-    results = run_audit(lake / "spark", tmp_path, spark=engine.spark, reader="files")
-    refused = results.not_ok()
-    assert {table: status for table, (status, _) in refused.items()} == {
-        "deleted_from": "unsupported",
-        "mapped": "unsupported",
-    }
-    assert "deletion vector" in refused["deleted_from"][1]
-    assert all(not {"deleted_from", "mapped"} & {edge["child"], edge["parent"]} for edge in results.edges)
+    files, engines = (
+        run_audit(lake / "spark", tmp_path / reader, spark=engine.spark, reader=reader)
+        for reader in ("files", "engine")
+    )
+    assert files.not_ok() == {}
+    unread = set(engines.not_ok())
+    assert not unread & {"deleted_from", "mapped"}
+    assert engines.edge_keys == {key for key in files.edge_keys if not {key[0], key[1]} & unread}

@@ -41,7 +41,7 @@ _ROW_COMPUTING_OPERATIONS = {
     ),
     "delta-rs:": frozenset({"WRITE", "MERGE", "UPDATE", "DELETE", "OPTIMIZE"}),
 }
-_COUNTS_NAN = "Apache-Spark/"
+_SPARK = "Apache-Spark/"
 _DIGITS_OF_A_DOUBLE = 15
 _EPOCH_DAY = date(1970, 1, 1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -98,24 +98,42 @@ def log_claims(fragment: int, file: LiveFile, stats: Stats, schema: DeltaSchema)
 
 
 def hides_values(file: LiveFile, stats: Stats, schema: DeltaSchema) -> bool:
-    """Whether equal bounds of a leaf in the log may stand for values that are not all equal to them.
+    """Whether equal bounds of a leaf in the log may stand for other values, which Sail then takes for the bound.
 
-    Sail takes such a leaf for a constant. Bounds leave NaN out unless Spark computed them, those of decimals have been
-    through a double, and those of text are no outer bounds where they were imported.
+    Those of decimals have been through a double unless Spark wrote them; imported ones of text and floats may not be
+    outer bounds.
     """
-    return any(_hides_values(leaf, file, stats) for leaf in schema.leaves)
+    return any(_hides_values(leaf, file) for leaf in schema.leaves if _is_constant(leaf, stats))
 
 
-def _hides_values(leaf: DeltaLeaf, file: LiveFile, stats: Stats) -> bool:
-    low, high = _at(stats, "minValues", leaf.physical), _at(stats, "maxValues", leaf.physical)
-    if low is None or low != high:
-        return False
+def hides_nan(file: LiveFile, stats: Stats, schema: DeltaSchema) -> bool:
+    """Whether equal bounds of a leaf in the log may stand for NaN too: only Spark counts it among the values."""
+    return not _by_spark(file) and any(
+        pa.types.is_floating(leaf.type) and _is_constant(leaf, stats) and _values(leaf, stats) != 1
+        for leaf in schema.leaves
+    )
+
+
+def _is_constant(leaf: DeltaLeaf, stats: Stats) -> bool:
+    low = _at(stats, "minValues", leaf.physical)
+    return low is not None and bool(low == _at(stats, "maxValues", leaf.physical))
+
+
+def _hides_values(leaf: DeltaLeaf, file: LiveFile) -> bool:
     types = pa.types
-    if types.is_floating(leaf.type):
-        return not (_computed_from_rows(file) and file.origin.engine.startswith(_COUNTS_NAN))
     if types.is_decimal(leaf.type):
-        return bool(leaf.type.precision > _DIGITS_OF_A_DOUBLE)
-    return (types.is_string(leaf.type) or types.is_binary(leaf.type)) and not _computed_from_rows(file)
+        return leaf.type.precision > _DIGITS_OF_A_DOUBLE and not _by_spark(file)
+    is_bounded = types.is_string(leaf.type) or types.is_binary(leaf.type) or types.is_floating(leaf.type)
+    return is_bounded and not _computed_from_rows(file)
+
+
+def _by_spark(file: LiveFile) -> bool:
+    return _computed_from_rows(file) and file.origin.engine.startswith(_SPARK)
+
+
+def _values(leaf: DeltaLeaf, stats: Stats) -> int | None:
+    rows, nulls = _count(stats.get("numRecords")), _count(_at(stats, "nullCount", leaf.physical))
+    return None if rows is None or nulls is None else rows - nulls
 
 
 def partition_claim(fragment: int, name: str, dtype: pa.DataType, text: str | None, rows: int | None) -> Claim:

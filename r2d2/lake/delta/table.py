@@ -14,7 +14,7 @@ from r2d2.errors import TableFailed, TableFault, TableUnsupported
 from r2d2.lake.delta.files import Files, data_file_uri, is_absolute, list_files, shown
 from r2d2.lake.delta.log import LOG, LiveFile, Snapshot, as_object, parse_json, read_snapshot
 from r2d2.lake.delta.schema import DeltaSchema, holds_structs_in_lists, parse_schema
-from r2d2.lake.delta.stats import file_stats, hides_values, live_rows, log_claims, partition_claim
+from r2d2.lake.delta.stats import file_stats, hides_nan, hides_values, live_rows, log_claims, partition_claim
 from r2d2.lake.delta.vectors import vector_deletes, vector_uri
 from r2d2.model import Claim, FileStamp, FoundTable, Fragment, Harvest, LeafPath, fold, is_case_sensitive, leaves
 from r2d2.scan.field_ids import stored_identities
@@ -209,7 +209,16 @@ def _engine_reason(snapshot: Snapshot, schema: DeltaSchema) -> str | None:
 
 
 def _spark_only_reason(snapshot: Snapshot, schema: DeltaSchema) -> str | None:
-    """Why Sail's reader would not return what the files hold."""
+    """Why Sail's reader would not, or might not, return what the files hold."""
+    if reason := _misread_reason(snapshot, schema):
+        return reason
+    if any(hides_nan(file, file_stats(file.add), schema) for file in snapshot.live):
+        return "its log has one bound for all values of a column, which Sail takes for NaN too"
+    return None
+
+
+def _misread_reason(snapshot: Snapshot, schema: DeltaSchema) -> str | None:
+    """The same, without what the scan finds out about NaN."""
     if _WIDENED.search(str(snapshot.metadata.get("schemaString"))):
         return "the type of some columns was widened, and Sail rounds or cuts their older values"
     if any(is_absolute(file.add["path"]) for file in snapshot.live):
@@ -224,8 +233,8 @@ def _no_parent_reason(uri: str, snapshot: Snapshot, schema: DeltaSchema) -> str 
         return PADDED
     if _UNOPENABLE.search(uri) or _TIME_TRAVEL.search(uri):
         return "its path cannot be opened by every engine"
-    if spark_only := _spark_only_reason(snapshot, schema):
-        return spark_only
+    if reason := _misread_reason(snapshot, schema):
+        return reason
     if not snapshot.has_commit:
         return "the log no longer has the commit of its version, without which Spark does not read a pinned version"
     paths = [path for path, _ in leaves(schema.arrow)]
