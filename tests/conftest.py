@@ -60,15 +60,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "engine" in metafunc.fixturenames:
-        core = metafunc.definition.get_closest_marker("core") is not None
+        core = metafunc.definition.get_closest_marker("core")
         chosen = _engines(metafunc.config.getoption("--engine"), core)
         metafunc.parametrize("engine", chosen, indirect=True, scope="session")
 
 
-def _engines(option: str, core: bool) -> tuple[str, ...]:
-    if option == "all" or (option == "standard" and core):
-        return ENGINES
-    return ("sail",) if option == "standard" else (option,)
+def _engines(option: str, core: pytest.Mark | None) -> tuple[str, ...]:
+    if option != "standard":
+        return ENGINES if option == "all" else (option,)
+    return ("sail", *(core.args or ENGINES[1:])) if core else ("sail",)
 
 
 @pytest.hookimpl(wrapper=True)
