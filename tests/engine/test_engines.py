@@ -148,7 +148,6 @@ def test_a_vanished_file_is_an_error_of_the_engine_or_has_no_rows(engine: Engine
         assert rows == 0
 
 
-@pytest.mark.core
 def test_hundreds_of_frames_are_united(engine: Engine) -> None:
     """Chained one after the other they end the process of the embedded engine."""
     frames = [engine.spark.range(number, number + 1) for number in range(700)]
