@@ -18,7 +18,7 @@ import pytest
 
 from r2d2.config import AuditConfig
 from r2d2.errors import EngineError
-from r2d2.session import Engine, engine_errors, open_engine, union_all
+from r2d2.session import Engine, engine_errors, open_engine
 
 pytestmark = pytest.mark.core
 
@@ -146,9 +146,3 @@ def test_a_vanished_file_is_an_error_of_the_engine_or_has_no_rows(engine: Engine
         assert "a job of the audit failed" in str(exc)  # noqa: PT017 - only some engines raise
     else:
         assert rows == 0
-
-
-def test_hundreds_of_frames_are_united(engine: Engine) -> None:
-    """Chained one after the other they end the process of the embedded engine."""
-    frames = [engine.spark.range(number, number + 1) for number in range(700)]
-    assert sorted(union_all(frames).toArrow()["id"].to_pylist()) == list(range(700))

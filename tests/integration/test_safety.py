@@ -13,7 +13,7 @@ import pytest
 from deltalake import write_deltalake
 
 from r2d2 import pipeline
-from r2d2.session import Engine
+from r2d2.session import Engine, union_all
 from tests.integration.audit_helpers import Results, run_audit
 
 ROWS = pa.table({"id": list(range(2000)), "note": [f"note {n}" for n in range(2000)]})
@@ -218,3 +218,9 @@ def test_no_recipe_reads_a_column_in_which_some_sessions_lose_nan(lake: Path, en
     results = audited(lake, engine)
     assert edges(results) == {(f"{n}_{a}", f"{n}_{b}") for n in rows for a, b in ("ab", "ba")}
     assert {name.split("_")[0] for name in proposed(results)} == {"varied"}
+
+
+def test_hundreds_of_frames_are_united(engine: Engine) -> None:
+    """Chained one after the other they end the process of the embedded engine."""
+    frames = [engine.spark.range(number, number + 1) for number in range(700)]
+    assert sorted(union_all(frames).toArrow()["id"].to_pylist()) == list(range(700))
