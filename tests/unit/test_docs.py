@@ -94,7 +94,7 @@ def check_call(arguments: list[str]) -> None:
     name, *rest = arguments
     if name not in cli.commands:
         cli.make_context("r2d2", arguments).fail(f"no such command: {name}")
-    with cli.commands[name].make_context(name, rest) as context:
+    with cli.commands[name].make_context(name, rest, **cli.context_settings) as context:
         if name == "audit":
             check_audit_options(context.params)
 
