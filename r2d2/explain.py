@@ -141,7 +141,7 @@ class _Finding:
         )
 
     def _refuted(self, child: int, parent: int) -> tuple[str, list[str], dict[int, str]]:
-        class_of = {table: c for c in self._graph.classes for table in c.tables}
+        class_of = self._graph.class_of
         if child not in class_of or parent not in class_of:
             return "schema graph", ["one of them has no columns"], {}
         of_child, of_parent = class_of[child], class_of[parent]
@@ -160,13 +160,12 @@ class _Finding:
     def _by_metadata(
         self, pair: Pair, of_child: SchemaClass, of_parent: SchemaClass
     ) -> tuple[list[str], dict[int, str]]:
-        order = {c.id: column_order(sorted(c.names)) for c in (of_child, of_parent)}
         evidence = read_evidence(self._store, MINMAX, {pair.child, pair.parent})
         sides = [
-            Side(evidence=evidence[table], leaves=order[c.id])
+            Side(evidence=evidence[table], leaves=column_order(list(c.names)))
             for table, c in ((pair.child, of_child), (pair.parent, of_parent))
         ]
-        found = refutations(sides[0], sides[1], parent_places(of_child, of_parent, order))
+        found = refutations(sides[0], sides[1], parent_places(of_child, of_parent))
         claims = claims_of(self._store, self._inventory, [pair.child, pair.parent])
         names = self._file_names(pair.child)
         reasons = [_sentence(one, names, claims.get(pair.child, ()), claims.get(pair.parent, ())) for one in found]

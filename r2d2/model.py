@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -265,6 +266,11 @@ class SchemaGraph:
 
     classes: tuple[SchemaClass, ...]
     edges: tuple[tuple[int, int], ...]
+
+    @cached_property
+    def class_of(self) -> dict[int, SchemaClass]:
+        """The class of each table."""
+        return {table: c for c in self.classes for table in c.tables}
 
     @property
     def pairs(self) -> int:

@@ -244,7 +244,7 @@ def run_stages(run: StageRun, clock: StageClock, found: Sequence[FoundTable], pr
     with clock.stage("final check"):
         written = newly_written(run)
         if fail_changed(run) or written:
-            edges = [e for e in edges if run.inventory.is_active(e.child) and run.inventory.is_active(e.parent)]
+            edges = [edge for edge in edges if run.inventory.are_active(edge)]
             plan, _ = planner.plan(edges, rows_of, written)
     counts = {
         "tables": harvested["tables"],

@@ -12,9 +12,10 @@ import pyarrow.compute as pc
 
 from r2d2.errors import TableFailed, TableFault, TableUnsupported
 from r2d2.lake.harvest import HARVESTS, found_from_json, found_to_json, harvest_from_row
-from r2d2.model import Claim, FoundTable, Harvest, LeafPath, Status, leaves
+from r2d2.model import Claim, Edge, FoundTable, Harvest, LeafPath, Status, leaves
 
 if TYPE_CHECKING:
+    from r2d2.scan.plan import Pair
     from r2d2.store.stages import StageStore
 
 HARVEST = "harvest"
@@ -74,6 +75,10 @@ class Inventory:
     def is_active(self, table: int) -> bool:
         """Whether a table was harvested and has not failed."""
         return table in self.harvests and table not in self.failures
+
+    def are_active(self, pair: Pair | Edge) -> bool:
+        """Whether both tables of a pair, or of an edge, take part."""
+        return self.is_active(pair.child) and self.is_active(pair.parent)
 
     def active(self) -> Iterator[tuple[int, Harvest]]:
         """Tables that take part, ascending, with their metadata."""

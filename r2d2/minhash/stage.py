@@ -26,7 +26,6 @@ from r2d2.scan.stored import (
 )
 
 if TYPE_CHECKING:
-    from r2d2.lake.inventory import Inventory
     from r2d2.lake.run import StageRun
 
 _UNKNOWN_ROWS = 1 << 20
@@ -44,7 +43,7 @@ def run_minhash(run: StageRun, graph_stage: str, pairs_stage: str) -> dict[str, 
     graph = read_graph(run.store, graph_stage, case_sensitive=run.config.case_sensitive)
     pairs = read_pairs(run.store, pairs_stage)
     verdicts = read_verdicts(run.store, MINHASH)
-    asked = [pair for pair in pairs if pair not in verdicts and _is_active(run.inventory, pair)]
+    asked = [pair for pair in pairs if pair not in verdicts and run.inventory.are_active(pair)]
     comparison = _compare(run, asked, graph, pairs_stage)
     run.fail(MINHASH, comparison.faults)
     verdicts |= comparison.verdicts
@@ -53,7 +52,7 @@ def run_minhash(run: StageRun, graph_stage: str, pairs_stage: str) -> dict[str, 
     survivors = {
         pair: mark
         for pair, mark in pairs.items()
-        if pair in verdicts and verdicts[pair].missing == 0 and _is_active(run.inventory, pair)
+        if pair in verdicts and verdicts[pair].missing == 0 and run.inventory.are_active(pair)
     }
     write_verdicts(run.store, MINHASH, verdicts)
     write_leaves(run.store, MINHASH, "lies", lies)
@@ -79,10 +78,6 @@ def _compare(run: StageRun, pairs: Sequence[Pair], graph: SchemaGraph, evidence_
     ]
     spark = run.engine.spark
     return compare_tables(spark, scans, pairs, run.kernels, run.engine_frames(spark))
-
-
-def _is_active(inventory: Inventory, pair: Pair) -> bool:
-    return inventory.is_active(pair.child) and inventory.is_active(pair.parent)
 
 
 def sample_threshold(harvest: Harvest, sketch_rows: int) -> int:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from r2d2.model import SchemaClass, SchemaGraph
 from r2d2.prune.boxes import file_verdict, has_files
 from r2d2.prune.minmax import surviving, tables_of
-from r2d2.scan.plan import column_order, matching_paths
+from r2d2.scan.plan import column_order, compared_paths
 
 BLOCK_TABLES = 20_000
 """Children of one block: the evidence of a table of 40 columns takes about 10 kB while it is judged."""
@@ -56,10 +56,9 @@ class Block:
 
 def blocks_of(graph: SchemaGraph, *, block_tables: int = BLOCK_TABLES) -> Iterator[Block]:
     """The pairs of a schema graph in blocks."""
-    order = {c.id: column_order(sorted(c.names)) for c in graph.classes}
     for edge in graph.edges:
         child, parent = (graph.classes[end] for end in edge)
-        places = parent_places(child, parent, order)
+        places = parent_places(child, parent)
         for start in range(0, len(child.tables), block_tables):
             yield Block(
                 column_set=child.id,
@@ -69,12 +68,10 @@ def blocks_of(graph: SchemaGraph, *, block_tables: int = BLOCK_TABLES) -> Iterat
             )
 
 
-def parent_places(
-    child: SchemaClass, parent: SchemaClass, order: Mapping[int, Sequence[tuple[str, ...]]]
-) -> tuple[int, ...]:
+def parent_places(child: SchemaClass, parent: SchemaClass) -> tuple[int, ...]:
     """See Block.parent_leaf."""
-    place = {path: number for number, path in enumerate(order[parent.id])}
-    paths = matching_paths(order[child.id], sorted(parent.names), exact=child.exact or parent.exact)
+    place = {path: number for number, path in enumerate(column_order(list(parent.names)))}
+    _, paths = compared_paths(child, parent)
     return tuple(place[path] for path in paths)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -73,10 +73,11 @@ def run_minmax(run: StageRun, lies_stage: str) -> dict[str, int]:
     with engine_errors():
         _store_evidence(run, tables, frozenset(suspects))
         rows = _answers(run, blocks) if blocks else SURVIVORS.empty_table()
-    proved = {found.pair: found.equal for found in identities(graph, dict(run.inventory.active()))}
-    pairs = {_pair(row): row["bag_excluded"] for row in rows.to_pylist() if row["child"] != DONE}
+    harvests = dict(run.inventory.active())
+    proved = {found.pair: found.equal for found in identities(graph, harvests)}
+    pairs = {Pair.of(row): row["bag_excluded"] for row in rows.to_pylist() if row["child"] != DONE}
     open_pairs = {pair: mark for pair, mark in pairs.items() if pair not in proved}
-    sharing = set(sharing_pairs(open_pairs, graph, dict(run.inventory.active())))
+    sharing = set(sharing_pairs(open_pairs, graph, harvests))
     write_identical(run.store, MINMAX, proved)
     write_pairs(run.store, MINMAX, {pair: open_pairs[pair] for pair in sorted(sharing)}, name="sharing")
     write_pairs(run.store, MINMAX, {pair: mark for pair, mark in open_pairs.items() if pair not in sharing})
@@ -97,10 +98,6 @@ def stored_suspects(run: StageRun, lies_stage: str) -> dict[Suspect, list[int]]:
             if is_wrong and table not in suspects.get(suspect(claim), ()):
                 suspects.setdefault(suspect(claim), []).append(table)
     return suspects
-
-
-def _pair(row: Mapping[str, Any]) -> Pair:
-    return Pair(child=row["child"], parent=row["parent"], column_set=row["column_set"])
 
 
 def _store_evidence(run: StageRun, tables: Collection[int], suspects: frozenset[Suspect]) -> None:

@@ -23,6 +23,6 @@ def build_recipes(edges: Sequence[Edge], inventory: Inventory) -> list[Recipe]:
             inventory.harvests[edge.parent],
         )
         for edge in edges
-        if edge.parent_rows > 0 and inventory.is_active(edge.child) and inventory.is_active(edge.parent)
+        if edge.parent_rows > 0 and inventory.are_active(edge)
     ]
     return [recipe for recipe in recipes if recipe is not None]

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from r2d2.model import Fragment, Harvest, LeafPath, SchemaClass, SchemaGraph, leaves
-from r2d2.scan.plan import Pair, column_order, matching_paths
+from r2d2.scan.plan import Pair, compared_paths
 
 FileKey = tuple[str, int, str, tuple[tuple[str, str | None], ...]]
 
@@ -36,10 +36,9 @@ def identities(graph: SchemaGraph, harvests: Mapping[int, Harvest]) -> Iterator[
         graph: Which pairs may be containments.
         harvests: Metadata of its tables.
     """
-    class_of = {table: c for c in graph.classes for table in c.tables}
     edges = set(graph.edges)
-    for child, parent in sorted(sharing_tables({table: harvests[table] for table in class_of})):
-        of_child, of_parent = class_of[child], class_of[parent]
+    for child, parent in sorted(sharing_tables({table: harvests[table] for table in graph.class_of})):
+        of_child, of_parent = graph.class_of[child], graph.class_of[parent]
         if (of_child.id, of_parent.id) in edges and same_leaves(of_child, of_parent, harvests[child], harvests[parent]):
             equal = proved(harvests[child], harvests[parent])
             if equal is not None:
@@ -49,10 +48,7 @@ def identities(graph: SchemaGraph, harvests: Mapping[int, Harvest]) -> Iterator[
 
 def sharing_tables(harvests: Mapping[int, Harvest]) -> set[tuple[int, int]]:
     """Ordered pairs of tables the first of which has a file of the other as its first."""
-    readers: dict[str, list[int]] = defaultdict(list)
-    for table, harvest in harvests.items():
-        for uri in {fragment.stamp.uri for fragment in harvest.fragments}:
-            readers[uri].append(table)
+    readers = _readers(harvests)
     return {
         (table, other)
         for table, harvest in harvests.items()
@@ -64,8 +60,7 @@ def sharing_tables(harvests: Mapping[int, Harvest]) -> set[tuple[int, int]]:
 
 def same_leaves(child: SchemaClass, parent: SchemaClass, of_child: Harvest, of_parent: Harvest) -> bool:
     """Whether the child's leaves mean the same values of a file that both tables read."""
-    own = column_order(sorted(child.names))
-    other = matching_paths(own, sorted(parent.names), exact=child.exact or parent.exact)
+    own, other = compared_paths(child, parent)
     types = [dict(leaves(harvest.schema)) for harvest in (of_child, of_parent)]
     return all(
         types[0][mine] == types[1][its] and _found_by(of_child, mine) == _found_by(of_parent, its)
@@ -119,14 +114,13 @@ def sharing_pairs(pairs: Iterable[Pair], graph: SchemaGraph, harvests: Mapping[i
     Identical parts of two bags cancel, so only what is left of both is compared. What is left differs from pair to
     pair and is read for each: a table's pairs are taken as long as that is less than to read it whole once.
     """
-    class_of = {table: c for c in graph.classes for table in c.tables}
-    shared = _tables_that_share(harvests)
+    shared = {table for tables in _readers(harvests).values() if len(tables) > 1 for table in tables}
     left = {table: harvest.table_bytes for table, harvest in harvests.items()}
     taken = []
     for pair in sorted(pair for pair in pairs if {pair.child, pair.parent} <= shared):
         of_child, of_parent = harvests[pair.child], harvests[pair.parent]
         if not _can_be_cut(of_child, of_parent) or not same_leaves(
-            class_of[pair.child], class_of[pair.parent], of_child, of_parent
+            graph.class_of[pair.child], graph.class_of[pair.parent], of_child, of_parent
         ):
             continue
         sizes = [_bytes(rest) for rest in remainders(of_child, of_parent)]
@@ -154,12 +148,13 @@ def _without(harvest: Harvest, common: Counter[tuple[FileKey, str]]) -> Harvest:
     return replace(harvest, fragments=tuple(kept))
 
 
-def _tables_that_share(harvests: Mapping[int, Harvest]) -> set[int]:
+def _readers(harvests: Mapping[int, Harvest]) -> dict[str, set[int]]:
+    """The tables that read each file."""
     readers: dict[str, set[int]] = defaultdict(set)
     for table, harvest in harvests.items():
         for fragment in harvest.fragments:
             readers[fragment.stamp.uri].add(table)
-    return {table for tables in readers.values() if len(tables) > 1 for table in tables}
+    return readers
 
 
 def _can_be_cut(child: Harvest, parent: Harvest) -> bool:

@@ -221,7 +221,7 @@ def _outcome(
         elif row["child"] == REPORT:
             reports.append(row)
         else:
-            answers[Pair(child=row["child"], parent=row["parent"], column_set=row["column_set"])].append(row)
+            answers[Pair.of(row)].append(row)
     faults = {**{row["table"]: _fault(row) for row in reversed(reports) if row["error"]}, **found_faults}
     rows_of = {scan.table: 0 for scan in scans}
     for row in reports:

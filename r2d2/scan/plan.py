@@ -7,13 +7,14 @@ import heapq
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from r2d2.model import Fragment, Harvest, LeafPath, SchemaGraph, fold_path, is_case_sensitive, leaves
+from r2d2.model import Fragment, Harvest, LeafPath, SchemaClass, SchemaGraph, fold_path, is_case_sensitive, leaves
 from r2d2.scan.compare import PAIRS
 from r2d2.scan.evidence import of_file
 from r2d2.scan.field_ids import has_stored_names
@@ -33,6 +34,11 @@ class Pair:
     child: int
     parent: int
     column_set: int
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Pair:
+        """The pair that a row of a stored table, or of an answer, is about."""
+        return cls(child=row["child"], parent=row["parent"], column_set=row["column_set"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,16 +209,19 @@ def matching_paths(child: Sequence[LeafPath], parent: Sequence[LeafPath], *, exa
     return tuple(by_folded[fold_path(path)] for path in child)
 
 
+def compared_paths(child: SchemaClass, parent: SchemaClass) -> tuple[tuple[LeafPath, ...], tuple[LeafPath, ...]]:
+    """The leaves by which tables of two classes are compared: the child's in order, and the parent's for them."""
+    own = column_order(list(child.names))
+    return own, matching_paths(own, sorted(parent.names), exact=child.exact or parent.exact)
+
+
 def column_sets(pairs: Sequence[Pair], graph: SchemaGraph) -> dict[int, tuple[ColumnSet, ...]]:
     """The column sets that the pairs need of each table; a set is numbered by the child's schema class."""
-    class_of = {table: c for c in graph.classes for table in c.tables}
-    order = {c.id: column_order(sorted(c.names)) for c in graph.classes}
+    edges = {(graph.class_of[pair.child].id, graph.class_of[pair.parent].id) for pair in pairs}
+    paths = {edge: compared_paths(*(graph.classes[end] for end in edge)) for edge in edges}
     wanted: dict[int, dict[int, ColumnSet]] = {}
     for pair in pairs:
-        child, parent = class_of[pair.child], class_of[pair.parent]
-        own = order[child.id]
-        wanted.setdefault(pair.child, {})[child.id] = ColumnSet(id=child.id, paths=own)
-        if child.id not in wanted.setdefault(pair.parent, {}):
-            paths = matching_paths(own, sorted(parent.names), exact=child.exact or parent.exact)
-            wanted[pair.parent][child.id] = ColumnSet(id=child.id, paths=paths)
+        own, other = paths[graph.class_of[pair.child].id, graph.class_of[pair.parent].id]
+        wanted.setdefault(pair.child, {})[pair.column_set] = ColumnSet(id=pair.column_set, paths=own)
+        wanted.setdefault(pair.parent, {}).setdefault(pair.column_set, ColumnSet(id=pair.column_set, paths=other))
     return {table: tuple(sets[number] for number in sorted(sets)) for table, sets in wanted.items()}

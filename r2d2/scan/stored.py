@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from r2d2.model import LeafOfFile, SchemaClass, SchemaGraph, is_case_sensitive, leaf_key, leaf_path
 from r2d2.scan.compare import Verdict
@@ -103,7 +104,7 @@ def read_verdicts(store: StageStore, stage: str) -> dict[Pair, Verdict]:
     """What rows say of pairs, as far as a stage has asked."""
     rows = store.read_table(stage, "verdicts", VERDICTS).to_pylist()
     counts = VERDICTS.names[3:]
-    return {_pair(row): Verdict(**{name: row[name] for name in counts}) for row in rows}
+    return {Pair.of(row): Verdict(**{name: row[name] for name in counts}) for row in rows}
 
 
 def write_leaves(store: StageStore, stage: str, name: str, leaves: Iterable[LeafOfFile]) -> None:
@@ -118,14 +119,12 @@ def read_leaves(store: StageStore, stage: str, name: str) -> set[LeafOfFile]:
     return {(row["table"], row["fragment"], leaf_path(row["leaf"])) for row in rows}
 
 
-def read_evidence(store: StageStore, stage: str, tables: Container[int]) -> dict[int, bytes]:
+def read_evidence(store: StageStore, stage: str, tables: Collection[int]) -> dict[int, bytes]:
     """The packed evidence of some tables."""
     parts = [store.read_table(stage, name, EVIDENCE) for name in EVIDENCE_TABLES]
-    return {row["table"]: row["evidence"] for part in parts for row in part.to_pylist() if row["table"] in tables}
-
-
-def _pair(row: Mapping[str, Any]) -> Pair:
-    return Pair(child=row["child"], parent=row["parent"], column_set=row["column_set"])
+    wanted = pa.array(sorted(tables), pa.int32())
+    kept = [part.filter(pc.is_in(part["table"], wanted)) for part in parts]
+    return {row["table"]: row["evidence"] for part in kept for row in part.to_pylist()}
 
 
 def _write_marked(store: StageStore, stage: str, name: str, schema: pa.Schema, pairs: Mapping[Pair, bool]) -> None:
@@ -136,4 +135,4 @@ def _write_marked(store: StageStore, stage: str, name: str, schema: pa.Schema, p
 
 def _read_marked(store: StageStore, stage: str, name: str, schema: pa.Schema) -> dict[Pair, bool]:
     rows = store.read_table(stage, name, schema).to_pylist()
-    return dict(sorted((_pair(row), bool(row[schema.names[-1]])) for row in rows))
+    return dict(sorted((Pair.of(row), bool(row[schema.names[-1]])) for row in rows))

@@ -7,11 +7,10 @@ whole parent as sets.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from r2d2.errors import TableFault
 from r2d2.model import Harvest, SchemaGraph
 from r2d2.scan.compare import Verdict
 from r2d2.scan.identity import remainders
@@ -20,29 +19,6 @@ from r2d2.scan.plan import Pair, TableScan, column_sets
 
 if TYPE_CHECKING:
     from r2d2.lake.run import StageRun
-
-
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """What of a table is compared, as a table of its own under a number that no other has."""
-
-    number: int
-    table: int
-    harvest: Harvest
-
-
-@dataclass(kw_only=True)
-class Parts:
-    """The parts of all pairs, each numbered once."""
-
-    first: int
-    parts: list[Part] = field(default_factory=list)
-
-    def add(self, table: int, harvest: Harvest) -> int:
-        """The number of a new part."""
-        number = self.first + len(self.parts)
-        self.parts.append(Part(number=number, table=table, harvest=harvest))
-        return number
 
 
 def compare_remainders(run: StageRun, graph: SchemaGraph, pairs: Sequence[Pair]) -> Comparison:
@@ -70,24 +46,22 @@ def _not_a_bag(verdict: Verdict) -> Verdict:
 
 def _compare_parts(run: StageRun, graph: SchemaGraph, asked: Mapping[Pair, tuple[Harvest, Harvest]]) -> Comparison:
     """Compare two parts for each pair; the outcome is told of the pairs and tables they stand for."""
-    parts = Parts(first=len(run.inventory.found))
-    stand_in = {
-        Pair(child=parts.add(p.child, mine), parent=parts.add(p.parent, its), column_set=p.column_set): p
-        for p, (mine, its) in asked.items()
-    }
     sets = column_sets(list(asked), graph)
-    set_of = {number: p.column_set for pair, p in stand_in.items() for number in (pair.child, pair.parent)}
-    scans = [
-        TableScan(
-            table=part.number,
-            harvest=part.harvest,
-            column_sets=tuple(own for own in sets[part.table] if own.id == set_of[part.number]),
-        )
-        for part in parts.parts
-    ]
+    numbers = itertools.count(len(run.inventory.found))  # a part counts as a table that no other part is
+    scans: list[TableScan] = []
+    stand_in: dict[Pair, Pair] = {}
+    table_of: dict[int, int] = {}
+    for pair, parts in asked.items():
+        child, parent = next(numbers), next(numbers)
+        stand_in[Pair(child=child, parent=parent, column_set=pair.column_set)] = pair
+        for number, table, part in zip((child, parent), (pair.child, pair.parent), parts, strict=True):
+            table_of[number] = table
+            own = tuple(own for own in sets[table] if own.id == pair.column_set)
+            scans.append(TableScan(table=number, harvest=part, column_sets=own))
     spark = run.engine.spark
     found = compare_tables(spark, scans, list(stand_in), run.kernels, run.engine_frames(spark))
-    table_of = {part.number: part.table for part in parts.parts}
-    faults: dict[int, TableFault] = {table_of[number]: fault for number, fault in found.faults.items()}
-    verdicts = {stand_in[pair]: verdict for pair, verdict in found.verdicts.items()}
-    return Comparison(verdicts=verdicts, faults=faults, bytes_read=found.bytes_read)
+    return Comparison(
+        verdicts={stand_in[pair]: verdict for pair, verdict in found.verdicts.items()},
+        faults={table_of[number]: fault for number, fault in found.faults.items()},
+        bytes_read=found.bytes_read,
+    )

@@ -59,10 +59,10 @@ def run_verify(run: StageRun, graph_stage: str, identity_stage: str, pairs_stage
     spark = run.engine.spark
     by_rows = compare_tables(spark, scans, pairs, run.kernels, run.engine_frames(spark))
     run.fail(VERIFY, by_rows.faults)
-    sharing = [pair for pair in read_pairs(run.store, identity_stage, name="sharing") if is_active(run.inventory, pair)]
+    sharing = [pair for pair in read_pairs(run.store, identity_stage, name="sharing") if run.inventory.are_active(pair)]
     by_rest = compare_remainders(run, graph, sharing)
     run.fail(VERIFY, by_rest.faults)
-    class_of = {table: schema_class for schema_class in graph.classes for table in schema_class.tables}
+    class_of = graph.class_of
     write_verdicts(run.store, VERIFY, {**by_rows.verdicts, **by_rest.verdicts})
     edges = [
         edge_of(pair, verdict, comparison.rows_of, class_of[pair.child], class_of[pair.parent])
@@ -89,7 +89,7 @@ def identical_edges(
     identical: Mapping[Pair, bool], inventory: Inventory, class_of: Mapping[int, SchemaClass]
 ) -> list[Edge]:
     """The edges of pairs that files prove, whether or not they are equal."""
-    active = [pair for pair in identical if is_active(inventory, pair)]
+    active = [pair for pair in identical if inventory.are_active(pair)]
     return [
         Edge(
             child=pair.child,
@@ -99,16 +99,11 @@ def identical_edges(
             set=True,
             child_rows=inventory.harvests[pair.child].rows or 0,
             parent_rows=inventory.harvests[pair.parent].rows or 0,
-            columns=column_order(sorted(class_of[pair.child].names)),
+            columns=column_order(list(class_of[pair.child].names)),
             proof="file-identity",
         )
         for pair in active
     ]
-
-
-def is_active(inventory: Inventory, pair: Pair) -> bool:
-    """Whether both tables of a pair still take part."""
-    return inventory.is_active(pair.child) and inventory.is_active(pair.parent)
 
 
 def edge_of(pair: Pair, verdict: Verdict, rows_of: Mapping[int, int], child: SchemaClass, parent: SchemaClass) -> Edge:
@@ -124,5 +119,5 @@ def edge_of(pair: Pair, verdict: Verdict, rows_of: Mapping[int, int], child: Sch
         set=True,
         child_rows=child_rows,
         parent_rows=parent_rows,
-        columns=column_order(sorted(child.names)),
+        columns=column_order(list(child.names)),
     )
