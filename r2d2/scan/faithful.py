@@ -16,11 +16,14 @@ import pyarrow.parquet as pq
 
 from r2d2.errors import TableFailed, TableUnsupported
 from r2d2.model import fold
-from r2d2.scan.files import open_file
+from r2d2.scan.duck import KernelLimits, connect, quote_text
+from r2d2.scan.files import duckdb_path, open_file
 from r2d2.scan.footer.read import Footer, read_footer
 from r2d2.scan.footer.schema import width
 
 _BATCH_ROWS = 65_536
+_DAY_ZERO = "4714-11-24 (BC)"
+"""Julian day 0 as DuckDB writes it."""
 
 
 def check_faithful(
@@ -88,7 +91,7 @@ def _check_null_chunks(uri: str, footer: Footer, chunks: Mapping[int, Sequence[i
 
 
 def _check_int96(uri: str, footer: Footer, columns: Collection[int]) -> None:
-    """Raise TableUnsupported if an INT96 timestamp has nanoseconds below a microsecond."""
+    """Raise TableUnsupported if an INT96 timestamp has nanoseconds below a microsecond, or might have."""
     stored = [column for column in columns if footer.metadata.schema.column(column).physical_type == "INT96"]
     if not stored or footer.rows == 0:
         return
@@ -97,10 +100,31 @@ def _check_int96(uri: str, footer: Footer, columns: Collection[int]) -> None:
         micros = pq.ParquetFile(other, metadata=footer.metadata, coerce_int96_timestamp_unit="us")
         groups = range(footer.metadata.num_row_groups)
         pairs = zip(_leaves_of(nanos, groups, stored), _leaves_of(micros, groups, stored), strict=True)
+        may_hide: set[str] = set()
         for (name, fine), (_, coarse) in pairs:
-            if below_microsecond(_words(fine, "ns"), _words(coarse, "us")).any():
-                message = f"column {name!r} has INT96 timestamps with nanoseconds, which engines cut off"
-                raise TableUnsupported(message, error="Nanoseconds")
+            nanos_read, micros_read = _words(fine, "ns"), _words(coarse, "us")
+            if ((nanos_read == 0) & (micros_read == 0)).any():
+                may_hide.add(name)
+            if below_microsecond(nanos_read, micros_read).any():
+                raise _has_nanoseconds(name)
+    for name in sorted(may_hide):
+        if _has_day_zero(uri, footer, name):
+            raise _has_nanoseconds(name)
+
+
+def _has_nanoseconds(name: str) -> TableUnsupported:
+    message = f"column {name!r} has INT96 timestamps with nanoseconds, which engines cut off"
+    return TableUnsupported(message, error="Nanoseconds")
+
+
+def _has_day_zero(uri: str, footer: Footer, name: str) -> bool:
+    """Whether a column has a timestamp of Julian day 0: pyarrow reads each as 1970, whatever its nanoseconds are."""
+    with connect(KernelLimits()) as connection:
+        names = ", ".join(f"c{index}" for index in range(len(footer.schema)))
+        scan = f"read_parquet([{quote_text(duckdb_path(connection, uri))}], hive_partitioning = false)"
+        column = f"c{footer.schema.names.index(name)}"
+        sql = f"SELECT count(*) FROM {scan} AS source({names}) WHERE CAST({column} AS VARCHAR) LIKE '%{_DAY_ZERO}%'"
+        return connection.execute(sql).fetchone() != (0,)
 
 
 def below_microsecond(nanos: npt.NDArray[np.int64], micros: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from r2d2.model import leaves
@@ -253,11 +253,15 @@ def write_int96(path: Path, moments: list[tuple[int, int]]) -> None:
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(moments=st.lists(MOMENTS, min_size=1, max_size=20))
+@example(moments=[(0, 1)])
+@example(moments=[(0, 0), (EPOCH_DAY, 0)])
+@example(moments=[(EPOCH_DAY, 0)])
 def test_int96_is_refused_where_it_has_nanoseconds(moments: list[tuple[int, int]], tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     write_int96(path, moments)
     error = scan(path)[1]["error"]
-    assert error == ("Nanoseconds" if any(nanos % 1000 for _, nanos in moments) else "")
+    hidden = any(day == 0 for day, _ in moments)  # pyarrow does not tell what Julian day 0 has
+    assert error == ("Nanoseconds" if hidden or any(nanos % 1000 for _, nanos in moments) else "")
 
 
 @pytest.mark.parametrize("day", [dt.date(1, 1, 1), dt.date(1677, 9, 20), dt.date(2262, 4, 12), dt.date(9999, 12, 31)])
