@@ -18,7 +18,7 @@ from r2d2.session import Engine
 from tests.integration.audit_helpers import run_audit
 from tests.unit.forgery import BINARY, I64, MAX, MAX_IS_EXACT, MIN, MIN_IS_EXACT, NULL_COUNT, Struct, forge
 
-pytestmark = pytest.mark.core
+pytestmark = pytest.mark.core("spark")
 
 NAN = math.nan
 

@@ -54,7 +54,7 @@ def folder_of(table: Any) -> Path:
     return Path(table.location().removeprefix("file://"))
 
 
-@pytest.mark.core
+@pytest.mark.core("spark")
 def test_tables_of_a_catalog_are_compared_at_what_it_names(catalog: SqlCatalog, tmp_path: Path, engine: Engine) -> None:
     create(catalog, "sales", "orders", rows=orders(range(20)))
     create(catalog, "sales", "eu", HOSTILE, rows=orders(range(5)), location=f"file://{tmp_path}/lake/odd")

@@ -214,7 +214,7 @@ def core_truth(lake: Path) -> Any:
     return {name.removeprefix("core/"): table for name, table in truth(lake, cases).items()}
 
 
-@pytest.mark.core
+@pytest.mark.core("spark")
 def test_engines_find_the_same_containments(engine: Engine, lake: Path, tmp_path: Path) -> None:
     results = run_audit(lake / "core", tmp_path, spark=engine.spark)
     assert_finds(results, core_truth(lake), set())

@@ -33,7 +33,7 @@ def proofs(found: Results) -> dict[tuple[str, str], tuple[str, str]]:
     return {(row["child"], row["parent"]): (row["relation"], row["proof"]) for row in found.edges}
 
 
-@pytest.mark.core
+@pytest.mark.core("spark")
 def test_clones_are_proved_by_their_files(engine: Engine, tmp_path: Path) -> None:
     lake = tmp_path / "lake"
     for first in (0, 100):
@@ -73,7 +73,7 @@ def with_file(source: Path, target: Path, numbers: list[int]) -> None:
     deltalake.write_deltalake(str(target), pa.table({"x": pa.array(numbers, pa.int64())}), mode="append")
 
 
-@pytest.mark.core
+@pytest.mark.core("spark")
 def test_what_clones_have_in_common_cancels(engine: Engine, tmp_path: Path) -> None:
     lake = tmp_path / "lake"
     deltalake.write_deltalake(str(lake / "source"), pa.table({"x": range(50_000)}))

@@ -63,7 +63,7 @@ def proposed(results: Results) -> dict[str, list[str]]:
     return {row["table"]: row["parents"] for row in results.proposals}
 
 
-@pytest.mark.core
+@pytest.mark.core("spark")
 def test_iceberg_and_parquet_contain_one_another_and_only_parquet_rebuilds(
     lake: Lake, tmp_path: Path, engine: Engine
 ) -> None:

@@ -54,7 +54,7 @@ def set_stat(kind: str, value: Any) -> Callable[[Stats], None]:
     return lie
 
 
-@pytest.mark.core
+@pytest.mark.core("spark")
 def test_a_parent_whose_maximum_is_too_low_loses_no_child(engine: Engine, tmp_path: Path) -> None:
     lake = tmp_path / "lake"
     write_delta(lake / "all", {"x": list(range(10))}, set_stat("maxValues", 5))
@@ -108,7 +108,7 @@ def test_a_parent_that_denies_its_null_loses_no_child(engine: Engine, tmp_path: 
     assert misleading(found) == [("delta-log", "delta-rs", "integer", ["all"])]
 
 
-@pytest.mark.core
+@pytest.mark.core("spark")
 def test_what_the_engine_reads_is_compared_too(engine: Engine, tmp_path: Path) -> None:
     lake = tmp_path / "lake"
     write_delta(lake / "all", {"x": list(range(10))}, set_stat("maxValues", 5))
