@@ -6,6 +6,7 @@ format returns (INT96 as `timestamp[us, UTC]`, unsigned integers as such, a CSV 
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -219,6 +220,10 @@ class Edge:
     proof: str = "scan"
 
 
+RECIPE_KINDS = ("equal", "projection", "distinct", "selection", "version", "union", "key_list")
+"""What a recipe may be, the cheapest to understand first."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """How a child table comes back from its parents.
@@ -226,10 +231,12 @@ class Recipe:
     Attributes:
         child: Table position of the table that is rebuilt.
         parents: Table positions it is rebuilt from.
-        kind: `equal` or `projection` so far; see `recipe_kind` in the contract.
-        setup_sql: Statements that define the parents' names in a plain session.
+        kind: One of RECIPE_KINDS.
+        setup_sql: Statements that define the parents' names, and a key list's, in a plain session.
         recipe_sql: The query that yields the child.
-        read_bytes: Bytes of the parents that the query reads.
+        read_bytes: Bytes of the parents, and of a key list, that the query reads.
+        stored_bytes: Bytes of what the recipe itself needs kept: its key list.
+        expires: The day from which a vacuum may remove the older version that it reads; None where it lasts.
     """
 
     child: int
@@ -238,6 +245,8 @@ class Recipe:
     setup_sql: tuple[str, ...]
     recipe_sql: str
     read_bytes: int
+    stored_bytes: int = 0
+    expires: datetime.date | None = None
 
 
 Names = frozenset[LeafPath]
