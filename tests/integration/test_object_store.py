@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,9 +13,13 @@ import pytest
 import s3fs
 from deltalake import write_deltalake
 from moto.server import ThreadedMotoServer
+from pyiceberg.catalog import load_catalog
 
+from r2d2.config import AuditConfig
 from r2d2.errors import LakeError
+from r2d2.pipeline import audit
 from tests.integration.audit_helpers import Results, run_audit
+from tests.unit.test_catalog import configure
 
 pytestmark = pytest.mark.slow
 
@@ -38,7 +43,8 @@ def store() -> Iterator[s3fs.S3FileSystem]:
         patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
         patch.setenv("AWS_ACCESS_KEY_ID", "test")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patch.setenv("AWS_REGION", "us-east-1")
+        for region in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+            patch.setenv(region, "us-east-1")
         patch.setenv("AWS_ALLOW_HTTP", "true")  # Sail refuses plain HTTP without it
         s3fs.S3FileSystem.clear_instance_cache()
         fs = s3fs.S3FileSystem()
@@ -103,3 +109,18 @@ def test_a_lake_in_a_bucket_gives_what_its_local_copy_gives(
 def test_a_lake_that_is_not_there_is_an_error_of_the_lake(store: s3fs.S3FileSystem, tmp_path: Path, uri: str) -> None:
     with pytest.raises(LakeError, match=r"does not exist|cannot be listed"):
         run_audit(uri, tmp_path / "out")
+
+
+def test_a_glue_catalog_over_a_bucket_is_audited(
+    store: s3fs.S3FileSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = {"warehouse": f"s3://{BUCKET}/warehouse", "s3.endpoint": os.environ["AWS_ENDPOINT_URL"]}
+    configure(monkeypatch, tmp_path, main={"type": "glue", "s3.region": "us-east-1", **place})
+    catalog = load_catalog("main")
+    for name, rows in (("sales.all", ROWS), ("sales.some", ROWS.slice(3, 9)), ("hr.other", ROWS.slice(0, 2))):
+        catalog.create_namespace_if_not_exists(name.split(".")[0])
+        catalog.create_table(name, ROWS.schema).append(rows)
+    audit(AuditConfig(catalog="main", schema=("sales",), out=str(tmp_path / "out")))
+    results = Results.read(tmp_path / "out")
+    assert results.not_ok() == {}
+    assert [(row["child"], row["parent"]) for row in results.edges] == [("main.sales.some", "main.sales.all")]
