@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint format clean
+.PHONY: help setup demo test test-all bench lint format clean
 
 help: ## Show these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-10s %s\n", $$1, $$2}'
@@ -15,6 +15,9 @@ test: setup ## Run all tests on Sail, and the core ones on Spark and Spark Conne
 
 test-all: setup ## Run all tests on all engines
 	@scripts/run_tests.sh --engine all
+
+bench: setup ## Run small benchmarks, in a quarter of an hour; results go to build/bench
+	@.venv/bin/python -m benchmarks.run --quick --results build/bench && .venv/bin/python -m benchmarks.report --results build/bench --print
 
 lint: setup ## Check format, lint, types and who imports whom
 	@scripts/lint.sh

@@ -30,9 +30,14 @@ from r2d2.prune.blocks import DONE, Block, answer, blocks_of
 from r2d2.prune.boxes import FileVerdict, file_verdict, has_files
 from r2d2.prune.evidence import packed_evidence
 from r2d2.prune.minmax import Indices, Leaves, Mask, Tables, is_set, more_often, outside, tables_of
+from r2d2.prune.page_stage import page_answers
+from r2d2.prune.pages import Belief
 from r2d2.prune.schema_graph import build_schema_graph
 from r2d2.scan.evidence import KINDS, Flag
+from r2d2.scan.footer.claims import StoredColumn
+from r2d2.scan.footer.pages import Wanted
 from r2d2.scan.identity import identities
+from r2d2.scan.plan import Pair
 
 PairId = tuple[int, int]
 LeafRule = Callable[[Leaves, Leaves], Mask]
@@ -170,6 +175,41 @@ RULES: Mapping[str, Callable[[Sides, Sequence[PairId]], Mask]] = {
 }
 
 
+# ---- the rules on pages
+
+
+class Indexes(Belief):
+    """Believes bounds of pages and of row groups, and no dictionary."""
+
+    def of(self, column: StoredColumn) -> Wanted | None:
+        wanted = super().of(column)
+        return None if wanted is None else dataclasses.replace(wanted, dictionary=False)
+
+
+PAGE_RULES: Mapping[str, Belief] = {
+    "bounds of pages and row groups": Indexes(utc=False),
+    "dictionaries of parents": Belief(utc=False),
+}
+
+
+@dataclass(kw_only=True)
+class Pages:
+    """The tables of the pairs that are left, and what was read of their pages."""
+
+    graph: SchemaGraph
+    evidence: Mapping[int, bytes]
+    harvests: Mapping[int, Harvest]
+    bytes_read: int = 0
+
+    def refuted(self, pairs: set[PairId], belief: Belief) -> set[PairId]:
+        """The pairs that pages refute."""
+        of_class = self.graph.class_of
+        asked = [Pair(child=child, parent=parent, column_set=of_class[child].id) for child, parent in sorted(pairs)]
+        rows = page_answers(self.graph, asked, self.harvests, self.evidence, belief).to_pylist()
+        self.bytes_read += sum(row["bytes"] for row in rows)
+        return {(row["child"], row["parent"]) for row in rows if row["child"] != DONE}
+
+
 # ---- the report
 
 
@@ -201,7 +241,8 @@ class Report:
         harvest_seconds: For listing the lake and reading its metadata.
         bag_excluded: Of the pairs left, those whose counts exclude a containment as bags.
         proved: Of the pairs left, those that shared files prove.
-        agrees: The audit's own kernel leaves the same pairs.
+        page_bytes: Bytes of pages, and of footers with them, that the rules on pages read.
+        agrees: The audit's own kernel leaves the same pairs to the rules on pages.
     """
 
     tables: int
@@ -210,6 +251,7 @@ class Report:
     steps: tuple[Step, ...]
     bag_excluded: int
     proved: int
+    page_bytes: int
     agrees: bool
 
 
@@ -232,6 +274,16 @@ def measure(lake: str, *, case_sensitive: bool, truth: set[tuple[str, str]] | No
         steps.append(
             step(name, len(before), pairs_in(alive), seconds, None if contained is None else contained & before)
         )
+    agrees = kept_by_the_audit(graph, evidence) == pairs_in(alive)
+    pages = Pages(graph=graph, evidence=evidence, harvests=harvests)
+    for name, belief in PAGE_RULES.items():
+        before, started = pairs_in(alive), time.perf_counter()
+        refuted = pages.refuted(before, belief)
+        seconds = time.perf_counter() - started
+        alive = [(sides, [pair for pair in pairs if pair not in refuted]) for sides, pairs in alive]
+        steps.append(
+            step(name, len(before), pairs_in(alive), seconds, None if contained is None else contained & before)
+        )
     left = pairs_in(alive)
     return Report(
         tables=len(harvests),
@@ -240,7 +292,8 @@ def measure(lake: str, *, case_sensitive: bool, truth: set[tuple[str, str]] | No
         steps=tuple(steps),
         bag_excluded=len(left & bags_excluded(alive)),
         proved=len({(found.pair.child, found.pair.parent) for found in identities(graph, harvests)} & left),
-        agrees=kept_by_the_audit(graph, evidence) == left,
+        page_bytes=pages.bytes_read,
+        agrees=agrees,
     )
 
 
@@ -324,7 +377,7 @@ def markdown(report: Report) -> str:
         f"{table}\n\n"
         f"{report.tables} tables, {report.skipped} without metadata; their metadata was read in"
         f" {report.harvest_seconds:.1f} s. Counts exclude {report.bag_excluded} of the pairs left as bags;"
-        f" shared files prove {report.proved}."
+        f" shared files prove {report.proved}. The rules on pages read {report.page_bytes:,} bytes."
     )
 
 

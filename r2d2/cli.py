@@ -1,20 +1,21 @@
-"""The command line: `r2d2 audit`, `r2d2 explain` and `r2d2 sample`."""
+"""The command line: `r2d2 audit`, `r2d2 plan`, `r2d2 explain` and `r2d2 sample`."""
 
 from __future__ import annotations
 
 import contextlib
+import datetime
 import json
 import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from r2d2.config import CSV_TYPES, READERS, TIMESTAMPS, AuditConfig, default_memory_bytes
+from r2d2.config import CSV_TYPES, NEAR, READERS, RECIPES, TIMESTAMPS, AuditConfig, default_memory_bytes
 from r2d2.errors import Interrupted, R2D2Error
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ at every row of both, and proposes to delete a table only with a query that was 
 Try it:
   r2d2 sample demo/lake                     a small lake to play with
   r2d2 audit demo/lake --out demo/results   audit it; open demo/results/report.html
+  r2d2 plan demo/results --max-latency 15min   plan again with other bounds, prices or policies
   r2d2 explain CHILD PARENT --out demo/results   why one table is in another one, or not
 """
 
@@ -44,6 +46,7 @@ Examples:
   r2d2 audit s3://bucket/lake --out results --engine sc://cluster:15002 --work s3://bucket/scratch
   r2d2 audit ./exports --out results --csv-delimiter ';' --files-as-tables
   r2d2 audit --catalog main --schema 'sales*' --out results
+  r2d2 audit ./lake --out results --prices azure-adls-gen2 --policy policy.toml --access reads.csv
   r2d2 audit ./lake --out results --json | jq .savings_per_month
 
 \b
@@ -68,16 +71,104 @@ Examples:
 """
 
 
-_EXPLAIN_HELP = """Say why CHILD is contained in PARENT, or why it is not, according to the audit in DIR.
+_PLAN_HELP = """Plan again which tables to keep, from the results of a finished audit in DIR. The lake is not read.
 
 \b
 Examples:
+  r2d2 plan results --max-latency 15min
+  r2d2 plan results --prices google-cloud-storage/nearline --horizon 36
+  r2d2 plan results --access reads.csv --policy policy.toml --write
+  r2d2 plan results --assume-reads 4 --json | jq .pareto
+
+Options that are not given stay as they were for the stored plan. The plan is printed; --write puts it in the place of
+the stored one, and --out writes a copy of the results with it.
+"""
+
+_EXPLAIN_HELP = """Say why CHILD is contained in PARENT, or why it is not, according to the audit in DIR. Without
+PARENT, say what the plan does with the table CHILD, and why.
+
+\b
+Examples:
+  r2d2 explain sales/2023.parquet --out results
   r2d2 explain sales/2023.parquet sales/all --out results
   r2d2 explain sales/2023.parquet sales/all --out results --show-values
   r2d2 explain sales/2023.parquet sales/all --out results --json | jq -r .verdict
 
 The lake is not read again. Tables are named as in tables.parquet.
 """
+
+
+Command = Callable[..., Any]
+
+
+def _duration(_context: click.Context, _option: click.Parameter, value: str | None) -> float | None:
+    from r2d2.retention.documents import parse_duration
+
+    return None if value is None else parse_duration(value, "--max-latency")
+
+
+def _paths(
+    _context: click.Context, _option: click.Parameter, value: str | tuple[str, ...] | None
+) -> str | tuple[str, ...] | None:
+    """Paths as the results keep them, so that they are found from any folder."""
+    if isinstance(value, tuple):
+        return tuple(os.path.abspath(path) for path in value)
+    return os.path.abspath(value) if value is not None and os.path.exists(value) else value
+
+
+def _prices(context: click.Context, option: click.Parameter, value: str | None) -> str | tuple[str, ...] | None:
+    from r2d2.retention.prices import is_built_in
+
+    return value if value is None or is_built_in(value) else _paths(context, option, value)
+
+
+def plan_options(command: Command) -> Command:
+    """The options that say what a plan counts with."""
+    options = (
+        click.option(
+            "--assume-reads",
+            type=float,
+            metavar="N",
+            help="Reads per month of a table whose accesses are unknown; default 0.",
+        ),
+        click.option(
+            "--horizon", "horizon_months", type=float, metavar="MONTHS", help="Months that costs count; default 12."
+        ),
+        click.option(
+            "--prices",
+            metavar="NAME|FILE",
+            callback=_prices,
+            help="aws-s3 (default), azure-adls-gen2, google-cloud-storage, one of their tiers (aws-s3/standard-ia), "
+            "or a TOML or YAML file.",
+        ),
+        click.option(
+            "--access",
+            multiple=True,
+            metavar="FILE",
+            callback=_paths,
+            help="How often tables are read: CSV, Parquet or Delta with table and reads_per_month, or an export of "
+            "Unity Catalog's table_lineage or audit; may be given more than once.",
+        ),
+        click.option(
+            "--policy", metavar="FILE", callback=_paths, help="Rules that keep tables or bound rebuilds, TOML or YAML."
+        ),
+        click.option(
+            "--max-latency",
+            "max_latency_seconds",
+            metavar="TIME",
+            callback=_duration,
+            help="The longest that a rebuild may take, such as 90s, 15min or 2h.",
+        ),
+        click.option(
+            "--chains",
+            type=int,
+            metavar="N",
+            help="Rebuild tables through up to N deleted ones in a row; default 0.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 @click.group(help=_MAIN_HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -116,13 +207,30 @@ def cli() -> None:
 @click.option("--csv-delimiter", metavar="CHAR", help="Delimiter of text tables; default a comma, a tab for .tsv.")
 @click.option("--csv-types", type=click.Choice(CSV_TYPES), help="infer (default) types without loss, or read as text.")
 @click.option("--propose-empty", is_flag=True, help="Propose tables without rows too.")
+@click.option("--no-unions", is_flag=True, help="Do not look for tables that only several others together hold.")
 @click.option(
-    "--assume-reads",
+    "--near",
     type=float,
-    metavar="N",
-    help="Reads per month of a table whose accesses are unknown; default 0.",
+    is_flag=False,
+    flag_value=NEAR,
+    metavar="[THRESHOLD]",
+    help=f"Look for near-duplicates too: pairs of which one table holds at least this part (default {NEAR}) of the "
+    "other's rows. Reads all columns of all tables that have columns in common with others, once. Say --near=0.9, or "
+    "put --near after LAKE.",
 )
-@click.option("--horizon", "horizon_months", type=float, metavar="MONTHS", help="Months that costs count; default 12.")
+@click.option(
+    "--ignore-columns",
+    multiple=True,
+    metavar="NAME",
+    help="Compare tables without this column, such as load_ts; may be given more than once. Tables that have it are "
+    "never proposed.",
+)
+@click.option(
+    "--recipes",
+    type=click.Choice(RECIPES),
+    help="Run all (default) recipes before planning, or only those that the plan has chosen: less work in huge lakes.",
+)
+@plan_options
 @click.option("--memory", metavar="SIZE", help="Memory of all kernels of a machine, such as 8G; default half of it.")
 @click.option("--lane-keys", metavar="HEX,HEX", help="Keys of row fingerprints, to make them comparable across audits.")
 @click.option("--json", "as_json", is_flag=True, help="Print summary.json instead of the summary for people.")
@@ -154,14 +262,65 @@ def sample(folder: str, overwrite: bool) -> None:
     click.echo(f"{len(truth.tables)} tables in {folder}; next: r2d2 audit {folder} --out results")
 
 
+@cli.command(help=_PLAN_HELP)
+@click.argument("folder", metavar="DIR")
+@plan_options
+@click.option("--no-access", is_flag=True, help="Forget the accesses of the stored plan.")
+@click.option("--no-policy", is_flag=True, help="Forget the policy of the stored plan.")
+@click.option("--no-max-latency", is_flag=True, help="Forget the bound of the stored plan.")
+@click.option("--write", is_flag=True, help="Replace the plan in DIR: decisions, proposals, summary and report.")
+@click.option("--out", metavar="DIR", help="Write a copy of the results with this plan to another folder.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, every table in it.")
+def plan(folder: str, write: bool, out: str | None, as_json: bool, **options: Any) -> None:
+    """Plan again."""
+    from r2d2.replan import replan, write_plan
+    from r2d2.report.plan_view import plan_json, plan_lines
+
+    if write and out is not None:
+        raise click.UsageError("--write replaces the plan in DIR, --out writes another folder: give one of them")
+    made = replan(folder, _plan_changes(options), now=datetime.datetime.now(datetime.UTC))
+    written = write_plan(made, out) if write or out is not None else None
+    with _reader_may_leave():
+        if as_json:
+            _, summary = made.results()
+            found = plan_json(made.plan, made.facts, made.curve, summary, made.warnings())
+            click.echo(json.dumps({**found, "written": written}, indent=2))
+            return
+        before = made.summary.get("savings_per_month")
+        lines = plan_lines(made.plan, made.facts, made.inputs, made.curve, warnings=made.warnings(), before=before)
+        click.echo("\n".join(lines))
+    said = f"the plan in {written} was replaced" if write else f"the results with this plan are in {written}"
+    _say(said if written else "nothing was written; --write puts this plan in place")
+
+
+def _plan_changes(options: dict[str, Any]) -> dict[str, Any]:
+    """Values of PlanOptions that the command line gives; what it does not give stays."""
+    resets: dict[str, Any] = {"access": (), "policy": None, "max_latency": None}
+    changes = {}
+    for name, nothing in resets.items():
+        field = "max_latency_seconds" if name == "max_latency" else name
+        given, reset = options.pop(field), options.pop(f"no_{name}")
+        if given and reset:
+            flag = name.replace("_", "-")
+            raise click.UsageError(f"--{flag} and --no-{flag} exclude each other")
+        if reset:
+            changes[field] = nothing
+        elif given is not None and given != ():
+            changes[field] = given
+    return changes | {name: value for name, value in options.items() if value is not None}
+
+
 @cli.command(help=_EXPLAIN_HELP)
 @click.argument("child")
-@click.argument("parent")
+@click.argument("parent", required=False)
 @click.option("--out", required=True, metavar="DIR", help="Results of a finished audit.")
 @click.option("--show-values", is_flag=True, help="Show the values that are compared; they are row values of the lake.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def explain(child: str, parent: str, out: str, show_values: bool, as_json: bool) -> None:
-    """Explain a pair of tables."""
+def explain(child: str, parent: str | None, out: str, show_values: bool, as_json: bool) -> None:
+    """Explain a pair of tables, or what the plan does with one."""
+    if parent is None:
+        _explain_table(child, out, as_json=as_json)
+        return
     from r2d2.explain import explain_pair
     from r2d2.report.terminal import explanation_lines
 
@@ -172,6 +331,14 @@ def explain(child: str, parent: str, out: str, show_values: bool, as_json: bool)
         else:
             values = found.values if show_values else {}
             click.echo("\n".join(explanation_lines(found.child, found.parent, found.verdict, found.reasons, values)))
+
+
+def _explain_table(table: str, out: str, *, as_json: bool) -> None:
+    from r2d2.explain_table import explain_table
+
+    found = explain_table(out, table)
+    with _reader_may_leave():
+        click.echo(json.dumps(found.to_json(), indent=2) if as_json else "\n".join(found.lines()))
 
 
 def parse_size(text: str) -> int:

@@ -14,12 +14,47 @@ from r2d2.errors import UsageError
 
 READERS = ("auto", "files", "engine")
 CSV_TYPES = ("infer", "text")
+NEAR = 0.8
+"""Containment from which a pair is a near-duplicate, unless another one is asked for."""
 TIMESTAMPS = ("distinct", "utc")
+RECIPES = ("all", "chosen")
+MOST_CHAINS = 8
 
 
 def new_lane_keys() -> tuple[int, int]:
     """Two random 64-bit keys for the lanes of row fingerprints."""
     return secrets.randbits(64), secrets.randbits(64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanOptions:
+    """What a plan counts with.
+
+    Attributes:
+        assume_reads: Reads per month of a table whose accesses are unknown.
+        horizon_months: Months over which costs count.
+        prices: Name of a built-in price book, or path of one; None is the default.
+        access: Paths of tables that say how often tables are read.
+        policy: Path of the policy; None has no rules.
+        max_latency_seconds: The longest time that a rebuild of any table may take; None is any.
+        chains: Deleted tables in a row through which a table may be rebuilt.
+    """
+
+    assume_reads: float = 0.0
+    horizon_months: float = 12.0
+    prices: str | None = None
+    access: tuple[str, ...] = ()
+    policy: str | None = None
+    max_latency_seconds: float | None = None
+    chains: int = 0
+
+    def __post_init__(self) -> None:
+        _at_least("assume-reads", self.assume_reads, 0)
+        _at_least("horizon", self.horizon_months, 1)
+        if self.max_latency_seconds is not None:
+            _at_least("max-latency", self.max_latency_seconds, 0)
+        if not 0 <= self.chains <= MOST_CHAINS:
+            raise UsageError(f"chains must be from 0 to {MOST_CHAINS}, got {self.chains}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +76,13 @@ class AuditConfig:
         csv_delimiter: One character; None is a comma, and a tab for `.tsv`.
         csv_types: `infer` types without loss, or read all as `text`.
         propose_empty: Propose empty tables too.
+        no_unions: Do not look for tables that several others hold together.
+        near: Look for near-duplicates with at least this containment, above 0 and below 1; None does not.
+        ignore_columns: Columns that are left out of every comparison; nothing is proposed because of such a one.
+        recipes: Which recipes are run before they count: `all`, or only those that the plan has `chosen`.
         assume_reads: Reads per month of a table whose accesses are unknown.
         horizon_months: Months over which the plan counts costs.
+        prices, access, policy, max_latency_seconds, chains: See PlanOptions.
         sketch_rows: Expected number of fingerprints in a table's sketch.
         kernel_threads: Kernels that run at once; None is the engine's parallelism.
         memory_bytes: Memory of all kernels of one machine together.
@@ -63,8 +103,17 @@ class AuditConfig:
     csv_delimiter: str | None = None
     csv_types: str = "infer"
     propose_empty: bool = False
+    no_unions: bool = False
+    near: float | None = None
+    ignore_columns: tuple[str, ...] = ()
+    recipes: str = "all"
     assume_reads: float = 0.0
     horizon_months: float = 12.0
+    prices: str | None = None
+    access: tuple[str, ...] = ()
+    policy: str | None = None
+    max_latency_seconds: float | None = None
+    chains: int = 0
     sketch_rows: int = 1024
     kernel_threads: int | None = None
     memory_bytes: int = 4 << 30
@@ -79,18 +128,25 @@ class AuditConfig:
         _one_of("reader", self.reader, READERS)
         _one_of("csv-types", self.csv_types, CSV_TYPES)
         _one_of("timestamps", self.timestamps, TIMESTAMPS)
+        _one_of("recipes", self.recipes, RECIPES)
         if self.engine not in ("sail", "spark") and not self.engine.startswith("sc://"):
             raise UsageError(f"engine must be sail, spark or sc://host:port, got {self.engine!r}")
         if self.master is not None and self.engine != "spark":
             raise UsageError("--master goes with --engine spark only")
         if self.csv_delimiter is not None and (len(self.csv_delimiter) != 1 or self.csv_delimiter in '"\r\n'):
             raise UsageError(f"csv-delimiter must be one character, no quote or line break, got {self.csv_delimiter!r}")
-        _at_least("assume-reads", self.assume_reads, 0)
-        _at_least("horizon", self.horizon_months, 1)
+        if self.near is not None and not 0 < self.near < 1:
+            raise UsageError(f"near must be above 0 and below 1, got {self.near}")
+        _ = self.plan_options  # checks what it holds
         _at_least("sketch-rows", self.sketch_rows, 16)
         _at_least("memory", self.memory_bytes, 256 << 20)
         if self.kernel_threads is not None:
             _at_least("kernel-threads", self.kernel_threads, 1)
+
+    @property
+    def plan_options(self) -> PlanOptions:
+        """What the audit's plan counts with."""
+        return PlanOptions(**{f.name: getattr(self, f.name) for f in dataclasses.fields(PlanOptions)})
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> AuditConfig:

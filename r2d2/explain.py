@@ -14,7 +14,8 @@ from r2d2.errors import UsageError
 from r2d2.lake.inventory import Inventory, claims_of, read_inventory
 from r2d2.model import Claim, LeafPath, SchemaClass, SchemaGraph, fold_path
 from r2d2.prune.blocks import parent_places
-from r2d2.prune.explain import Refutation, Rule, Side, refutations
+from r2d2.prune.explain import Refutation, Rule, Side, page_refutation, refutations
+from r2d2.prune.page_stage import read_page_refutation
 from r2d2.prune.schema_graph import fits
 from r2d2.scan.compare import Verdict
 from r2d2.scan.plan import Pair, column_order
@@ -70,7 +71,7 @@ def explain_pair(out: str, child: str, parent: str) -> Explanation:
     """
     tables, summary = read_results(out)
     for name in (child, parent):
-        _check_known(name, tables["tables"])
+        check_known(name, tables["tables"])
     if child == parent:
         raise UsageError("a table and itself: give two different tables")
     edge = _edge(tables["edges"], child, parent)
@@ -84,7 +85,8 @@ def explain_pair(out: str, child: str, parent: str) -> Explanation:
     return _Finding(StageStore(None, evidence_folder(out, summary)), summary).explain(child, parent)
 
 
-def _check_known(name: str, tables: pa.Table) -> None:
+def check_known(name: str, tables: pa.Table) -> None:
+    """Raise UsageError unless a table of that id was audited."""
     known = tables["table"].to_pylist()
     if name not in known:
         near = [other for other in known if name.lower() in other.lower()][:_SHOWN]
@@ -166,11 +168,14 @@ class _Finding:
             for table, c in ((pair.child, of_child), (pair.parent, of_parent))
         ]
         found = refutations(sides[0], sides[1], parent_places(of_child, of_parent))
+        of_pages = read_page_refutation(self._store, pair)
+        if of_pages is not None:
+            found.append(page_refutation(of_pages, sides[0]))
         claims = claims_of(self._store, self._inventory, [pair.child, pair.parent])
         names = self._file_names(pair.child)
         reasons = [_sentence(one, names, claims.get(pair.child, ()), claims.get(pair.parent, ())) for one in found]
         values = {
-            place: f"{one.child_value} against {one.parent_value}"
+            place: one.child_value + ("" if one.parent_value is None else f" against {one.parent_value}")
             for place, one in enumerate(found)
             if one.child_value is not None
         }
@@ -208,6 +213,8 @@ _SENTENCES = {
     Rule.BELOW: "column {leaf}: the child{file} has a value below all values of the parent",
     Rule.ABOVE: "column {leaf}: the child{file} has a value above all values of the parent",
     Rule.BETWEEN: "column {leaf}: the child{file} has a value in none of the ranges of the parent's files",
+    Rule.DICTIONARY: "column {leaf}: the child{file} has a value that the dictionaries of the parent's files lack",
+    Rule.PAGES: "column {leaf}: the child{file} has a value in none of the ranges of the parent's pages",
     Rule.BOX: "no file of the parent can hold the rows of the child{file}: each differs from it in some column",
 }
 

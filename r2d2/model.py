@@ -172,6 +172,9 @@ class Harvest:
         view_options: Options of the `CREATE TEMPORARY VIEW` that reads it (text formats).
         stored_as: By leaf, what its values in the files are found by, where that is not its name (column mapping, field
             ids): of tables that share a file, leaves with equal entries are the same values.
+        created_ms, written_ms: Milliseconds since 1970 when the table was made and its snapshot committed, as far as a
+            log says; None where it does not.
+        properties: Those of the table's own properties that policies ask for, where a log has them.
         bytes_read: What the harvest itself read.
     """
 
@@ -187,6 +190,9 @@ class Harvest:
     no_parent_reason: str | None = None
     view_options: dict[str, str] = field(default_factory=dict)
     stored_as: dict[LeafPath, str] = field(default_factory=dict)
+    created_ms: int | None = None
+    written_ms: int | None = None
+    properties: dict[str, str] = field(default_factory=dict)
     bytes_read: int = 0
 
     @property
@@ -237,6 +243,7 @@ class Recipe:
         read_bytes: Bytes of the parents, and of a key list, that the query reads.
         stored_bytes: Bytes of what the recipe itself needs kept: its key list.
         expires: The day from which a vacuum may remove the older version that it reads; None where it lasts.
+        through: Deleted tables that are rebuilt on the way, each by a recipe of its own, one as often as it is rebuilt.
     """
 
     child: int
@@ -247,6 +254,12 @@ class Recipe:
     read_bytes: int
     stored_bytes: int = 0
     expires: datetime.date | None = None
+    through: tuple[int, ...] = ()
+
+    @property
+    def steps(self) -> int:
+        """Recipes that run one after another."""
+        return 1 + len(self.through)
 
 
 Names = frozenset[LeafPath]

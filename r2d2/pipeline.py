@@ -19,18 +19,23 @@ from r2d2.errors import TableChanged, UsageError
 from r2d2.lake.delta.table import newest_version
 from r2d2.lake.discovery import discover, listing_token, split_into_files
 from r2d2.lake.iceberg.catalog import check_library, current_metadata, discover_catalog
+from r2d2.lake.ignored import as_compared
 from r2d2.lake.run import StageRun
 from r2d2.lake.stage import run_harvest
 from r2d2.minhash.stage import run_minhash
-from r2d2.model import Edge, Format, FoundTable, Harvest, Status
-from r2d2.planning import Planner
+from r2d2.model import Edge, Format, FoundTable, Harvest, Recipe, Status
+from r2d2.near.difference import NearDuplicate
+from r2d2.near.stage import read_near, run_near
+from r2d2.planning import Planned, Planner, bound_tables, is_usable
 from r2d2.prune.stage import run_minmax, run_schema_graph, stored_suspects
 from r2d2.prune.trust import Suspect
+from r2d2.recipes.stage import read_reasons, read_recipes, run_recipes
 from r2d2.report.data import build_report
 from r2d2.report.html import render_html
+from r2d2.report.plans import plan_summary
 from r2d2.report.results import result_tables, stored_bytes
-from r2d2.retention.plan import Plan
-from r2d2.retention.prices import PriceBook, load_price_book
+from r2d2.retention.facts import PlanInputs, load_inputs
+from r2d2.scan.covers import Union, read_unions
 from r2d2.scan.duck import KernelLimits
 from r2d2.scan.files import GLOB_CHARACTERS, is_expanded, is_remote
 from r2d2.scan.job import Kernels
@@ -39,6 +44,7 @@ from r2d2.scan.stored import GRAPH, MINHASH, MINMAX, read_leaves
 from r2d2.session import Engine, open_engine
 from r2d2.store.results import ResultFolder
 from r2d2.store.stages import StageStore
+from r2d2.unions.stage import run_unions
 from r2d2.verify.stage import read_edges, run_verify
 
 if TYPE_CHECKING:
@@ -122,7 +128,7 @@ def audit(config: AuditConfig, *, spark: SparkSession | None = None, progress: P
         EngineError: If the engine cannot be started, or workers cannot be used.
     """
     clock = StageClock(progress=progress or Silence())
-    prices = load_price_book(None)
+    inputs = load_inputs(config.plan_options, datetime.datetime.now(datetime.UTC), lake_root(config))
     in_catalog = find_in_catalog(config, clock)
     folders = [lake_folder(config.lake)] if config.lake is not None else table_folders(in_catalog)
     with ResultFolder.open(config.out, *folders) as results:
@@ -138,13 +144,23 @@ def audit(config: AuditConfig, *, spark: SparkSession | None = None, progress: P
             store = StageStore(engine.spark, f"{work_folder(config, str(results.path))}/{run_id}")
             run = StageRun(config=config, engine=engine, store=store, kernels=kernels_of(config, engine))
             try:
-                outcome = run_stages(run, clock, found, prices)
+                outcome = run_stages(run, clock, found, inputs)
                 results.keep_evidence(run_id, store.copy_tables)
             finally:
                 store.remove()
-        summary = {"run_id": run_id, **summarise(run, outcome, clock, prices)}
+        summary = {"run_id": run_id, **summarise(run, outcome, clock, inputs)}
         with clock.stage("report"):
-            tables = result_tables(run.inventory, outcome.edges, outcome.plan, outcome.rows_of)
+            tables = result_tables(
+                run.inventory,
+                outcome.edges,
+                outcome.planned.plan,
+                outcome.rows_of,
+                outcome.planned.facts,
+                outcome.recipes,
+                outcome.recipe_reasons,
+                outcome.unions,
+                outcome.near,
+            )
             summary["stages"] = clock.stages
             results.commit(tables, summary, render_html(build_report(tables, summary)))
     failed = sum(f.status == Status.FAILED.value for f in run.inventory.failures.values())
@@ -170,6 +186,11 @@ def lake_folder(lake: str | None) -> str:
     if lake is None:
         raise UsageError("an audit of a catalog has no LAKE")
     return lake if is_remote(lake) else os.path.abspath(lake)
+
+
+def lake_root(config: AuditConfig) -> str | None:
+    """The lake as an absolute path or URL; None with a catalog."""
+    return None if config.lake is None else lake_folder(config.lake)
 
 
 def table_folders(found: Sequence[FoundTable]) -> list[str]:
@@ -209,7 +230,11 @@ class Outcome:
 
     counts: Mapping[str, int]
     edges: Sequence[Edge]
-    plan: Plan
+    recipes: Sequence[Recipe]
+    recipe_reasons: Mapping[tuple[int, int], str]
+    unions: Sequence[Union]
+    near: Sequence[NearDuplicate]
+    planned: Planned
     rows_of: Mapping[int, int | None]
     suspects: Mapping[Suspect, Sequence[int]]
 
@@ -222,7 +247,7 @@ def kernels_of(config: AuditConfig, engine: Engine) -> Kernels:
     return Kernels(hasher=hasher, limits=limits, parallelism=parallelism)
 
 
-def run_stages(run: StageRun, clock: StageClock, found: Sequence[FoundTable], prices: PriceBook) -> Outcome:
+def run_stages(run: StageRun, clock: StageClock, found: Sequence[FoundTable], inputs: PlanInputs) -> Outcome:
     """All stages, from harvest to the plan; they meet in stored tables."""
     harvested = clock.run("harvest", lambda: run_harvest(run, found), len(found))
     run.check_engine_reader()
@@ -235,26 +260,53 @@ def run_stages(run: StageRun, clock: StageClock, found: Sequence[FoundTable], pr
         surviving = clock.run("MinHash again", lambda: run_minhash(run, GRAPH, MINMAX), candidates["pairs"])
     refuse_misread_parents(run)
     clock.run("verify", lambda: run_verify(run, GRAPH, MINMAX, MINHASH), surviving["pairs"])
-    edges = read_edges(run.store)
+    if not run.config.no_unions:
+        clock.run("unions", lambda: run_unions(run, GRAPH, MINMAX, MINHASH))
+    near = run.config.near
+    if near is not None:
+        clock.run("near-duplicates", lambda: run_near(run, GRAPH, near))
+    run.show_ignored()
+    edges = [as_compared(edge, run.ignored) for edge in read_edges(run.store) if run.inventory.are_active(edge)]
     rows_of = {table: harvest.rows for table, harvest in run.inventory.harvests.items()}
     rows_of |= {edge.child: edge.child_rows for edge in edges} | {edge.parent: edge.parent_rows for edge in edges}
-    planner = Planner(run=run, prices=prices)
-    with clock.stage("recipes and plan") as entry:
-        plan, entry["bytes"] = planner.plan(edges, rows_of)
+    planner = Planner(run=run, inputs=inputs)
+    must_stay = bound_tables(run.inventory).keys() | run.ignored.keys() | planner.kept_by_policy(rows_of)
+    exact = [edge for edge in edges if edge.child not in run.ignored]
+    clock.run("recipes", lambda: run_recipes(run, exact, must_stay), len(exact))
+    with clock.stage("plan") as entry:
+        planned = planner.plan(edges, rows_of)
+        entry["bytes"] = planned.bytes_read
     with clock.stage("final check"):
         written = newly_written(run)
         if fail_changed(run) or written:
             edges = [edge for edge in edges if run.inventory.are_active(edge)]
-            plan, _ = planner.plan(edges, rows_of, written)
+            planned = planner.plan(edges, rows_of, written)
+    for warning in planned.prepared.warnings():
+        log.warning("%s", warning)
     counts = {
         "tables": harvested["tables"],
         "schema_pairs": graph["pairs"],
         "minmax_pairs": candidates["pairs"],
-        "minhash_pairs": surviving["pairs"],
+        "minhash_pairs": surviving["pairs"] + candidates["not_sampled"],
         "verified_edges": len(edges),
-        "deletable": sum(decision.delete for decision in plan.decisions),
+        "deletable": sum(decision.delete for decision in planned.plan.decisions),
     }
-    return Outcome(counts=counts, edges=edges, plan=plan, rows_of=rows_of, suspects=stored_suspects(run, MINHASH))
+    checked = [recipe for recipe in read_recipes(run.store) if is_usable(recipe, run.inventory, written)]
+    return Outcome(
+        counts=counts,
+        edges=edges,
+        recipes=[*checked, *planned.chains],
+        recipe_reasons=read_reasons(run.store),
+        unions=[
+            union
+            for union in read_unions(run.store)
+            if union.child not in run.ignored and all(map(run.inventory.is_active, union.tables))
+        ],
+        near=[pair for pair in read_near(run.store) if all(map(run.inventory.is_active, (pair.child, pair.parent)))],
+        planned=planned,
+        rows_of=rows_of,
+        suspects=stored_suspects(run, MINHASH),
+    )
 
 
 def refuse_misread_parents(run: StageRun) -> None:
@@ -270,9 +322,10 @@ def refuse_misread_parents(run: StageRun) -> None:
             run.inventory.harvests[table] = replace(harvest, no_parent_reason=told)
 
 
-def summarise(run: StageRun, outcome: Outcome, clock: StageClock, prices: PriceBook) -> dict[str, Any]:
+def summarise(run: StageRun, outcome: Outcome, clock: StageClock, inputs: PlanInputs) -> dict[str, Any]:
     """What `summary.json` says beside the run's id. `bytes_read` leaves out the checks of recipes."""
-    funnel = [stage["bytes"] for stage in clock.stages if stage["name"] != "recipes and plan"]
+    plan, prices, prepared = outcome.planned.plan, inputs.prices, outcome.planned.prepared
+    funnel = [stage["bytes"] for stage in clock.stages if stage["name"] not in ("recipes", "plan")]
     return {
         "versions": {**run.engine.versions, "row_hash": HASH_VERSION},
         "config": {**run.config.public(), "engine_used": run.engine.name, "price_book": prices.name},
@@ -280,10 +333,7 @@ def summarise(run: StageRun, outcome: Outcome, clock: StageClock, prices: PriceB
         "bytes_read": sum(funnel),
         "lake_bytes": sum(stored_bytes(run.inventory, table.table) for table in run.inventory.found),
         "stages": clock.stages,
-        "savings_per_month": outcome.plan.savings_per_month,
-        "currency": outcome.plan.currency,
-        "plan_optimal": outcome.plan.optimal,
-        "plan_gap": outcome.plan.gap,
+        **plan_summary(plan, inputs, prepared),
         "misleading_statistics": [
             {**asdict(suspect), "tables": [run.inventory.found[table].id for table in sorted(tables)]}
             for suspect, tables in sorted(outcome.suspects.items())

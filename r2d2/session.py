@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import importlib.metadata
 import ipaddress
+import itertools
 import logging
 import os
 import platform
 import re
+import shlex
 import shutil
 import socket
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Literal, Self
@@ -41,6 +43,8 @@ ENGINE_LOG = "R2D2_ENGINE_LOG"
 
 _CONNECT_MODE = "SPARK_CONNECT_MODE_ENABLED"
 _TIME_ZONE = "spark.sql.session.timeZone"
+_JOINED = {"spark.jars.packages", "spark.sql.extensions"}
+"""Settings with lists, which take the user's and ours."""
 _SAIL_STATISTICS = "SAIL_EXECUTION__COLLECT_STATISTICS"
 """With statistics Sail reads a column whose footer says minimum = maximum as that value, although NaN is neither."""
 
@@ -347,15 +351,30 @@ def _open_spark(master: str | None, cleanup: ExitStack) -> Engine:
 
 
 def _spark_engine(session: Any, cleanup: ExitStack) -> Engine:
+    context = session.sparkContext
     return Engine(
         spark=session,
         name="spark",
-        parallelism=max(1, session.sparkContext.defaultParallelism),
+        parallelism=_tasks_at_once(context.master, dict(context.getConf().getAll()), context.defaultParallelism),
         versions=_versions("spark", session.version),
-        workers_share_files=_runs_here(session.sparkContext.master),
+        workers_share_files=_runs_here(context.master),
         is_spark=True,
         _cleanup=cleanup.pop_all(),
     )
+
+
+def _tasks_at_once(master: str, settings: Mapping[str, str], registered: int) -> int:
+    """Tasks at once of a classic session.
+
+    On a cluster executors come one by one, and Spark's own number counts those that are here: so does what was asked
+    for, unless the user gives the number.
+    """
+    asked = 0
+    if not _runs_here(master) and "spark.default.parallelism" not in settings:
+        cores = int(settings.get("spark.executor.cores", "1"))
+        instances = int(settings.get("spark.executor.instances", "0"))
+        asked = max(int(settings.get("spark.cores.max", "0")), cores * instances)
+    return max(1, registered, asked)
 
 
 def _runs_here(master: str) -> bool:
@@ -370,8 +389,10 @@ def _start_spark(master: str) -> Any:
     for name in ("PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON"):
         os.environ.setdefault(name, sys.executable)  # workers need the driver's packages
     builder = SparkSession.builder.appName("r2d2").master(master)
+    theirs = {key: value for key, value in _user_settings().items() if key != "spark.api.mode"}
     for key, value in spark_settings(master).items():
-        builder = builder.config(key, value)
+        if key not in theirs or key in _JOINED:
+            builder = builder.config(key, _joined(theirs.get(key), value))
     with _java_words() as words:
         try:
             session = builder.getOrCreate()
@@ -411,6 +432,37 @@ def spark_settings(master: str) -> dict[str, str]:
             "spark.sql.shuffle.partitions": str(max(2, cpu_count())),
         }
     return settings
+
+
+def _user_settings() -> dict[str, str]:
+    """What the user sets in spark-defaults.conf and PYSPARK_SUBMIT_ARGS: the session's own settings would hide it."""
+    import pyspark
+
+    home = os.environ.get("SPARK_HOME") or pyspark.__path__[0]
+    file = os.path.join(os.environ.get("SPARK_CONF_DIR") or os.path.join(home, "conf"), "spark-defaults.conf")
+    found: dict[str, str] = {}
+    if os.path.isfile(file):
+        with open(file, encoding="utf-8", errors="replace") as lines:
+            found |= dict(_setting(line) for line in map(str.strip, lines) if line and line[0] not in "#!")
+    words = shlex.split(os.environ.get("PYSPARK_SUBMIT_ARGS", ""))
+    for option, value in itertools.pairwise(words):
+        if option in {"--conf", "-c"}:
+            found |= dict([_setting(value)])
+        elif option == "--packages":
+            found["spark.jars.packages"] = value
+    return found
+
+
+def _setting(text: str) -> tuple[str, str]:
+    """Name and value around the first blank, `=` or `:`, as in files of Java properties."""
+    name, *rest = re.split(r"\s*[\s=:]\s*", text, maxsplit=1)
+    return name, "".join(rest).strip()
+
+
+def _joined(theirs: str | None, ours: str) -> str:
+    """A list of the user's with what Delta needs."""
+    words = (theirs or "").split(",") + ours.split(",")
+    return ",".join(dict.fromkeys(word.strip() for word in words if word.strip()))
 
 
 def delta_package() -> str:

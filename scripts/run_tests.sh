@@ -14,15 +14,54 @@ if [ -n "$(find tests/browser -name 'test_*.py' 2>/dev/null)" ]; then scripts/se
 
 R2D2_NOT_RUN=$(mktemp)
 export R2D2_NOT_RUN
-trap 'rm -f "$R2D2_NOT_RUN"' EXIT
-status=0
+others_said=$(mktemp)
+trap 'rm -f "$R2D2_NOT_RUN" "$others_said"' EXIT
+arguments=("$@")
 
-# Tests marked spark start and stop Spark sessions of their own, which the fixtures' sessions must not meet.
-for marker in "spark" "not spark"; do
-    .venv/bin/python -m pytest -m "$marker" "$@"
+# lane MARKERS...: the tests of each expression in a process of their own, one after another.
+lane() {
+    local status=0 result marker
+    for marker in "$@"; do
+        .venv/bin/python -m pytest -m "$marker" ${arguments[@]+"${arguments[@]}"}
+        result=$?
+        if [ "$result" -ne 0 ] && [ "$result" -ne 5 ]; then status=$result; fi # 5: no tests of this kind
+        if [ "$result" -eq 2 ]; then break; fi                                # 2: interrupted
+    done
+    return "$status"
+}
+
+# await PID: its exit status, also where a signal comes first.
+await() {
+    local result
+    wait "$1"
     result=$?
-    if [ "$result" -ne 0 ] && [ "$result" -ne 5 ]; then status=$result; fi # 5: no tests of this kind
-    if [ "$result" -eq 2 ]; then break; fi                                # 2: interrupted
-done
+    while kill -0 "$1" 2>/dev/null; do
+        wait "$1"
+        result=$?
+    done
+    return "$result"
+}
+
+signal=INT
+interrupt() {
+    for pid in $engines $others; do kill -"$signal" -- "-$pid" 2>/dev/null; done
+    signal=TERM # for who asks twice
+}
+
+# Two lanes side by side: what runs on the engines of the fixtures, and all else. Tests marked spark start and stop
+# Spark sessions of their own, which must not meet another one, so they have a process to themselves.
+set -m # a process group for each lane, to be interrupted as a whole
+engines="" others=""
+trap interrupt INT TERM HUP
+lane "spark" "not spark and not engine" >"$others_said" 2>&1 </dev/null &
+others=$!
+lane "engine and not spark" </dev/null &
+engines=$!
+await "$engines"
+status=$?
+await "$others"
+others_status=$?
+cat "$others_said"
 sort -u "$R2D2_NOT_RUN"
+if [ "$status" -eq 0 ]; then status=$others_status; fi
 exit "$status"

@@ -18,7 +18,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 from hypothesis import settings
@@ -27,6 +27,9 @@ from r2d2.config import AuditConfig
 from r2d2.errors import EngineError
 from r2d2.session import Engine, delta_package, open_engine, spark_settings
 
+if TYPE_CHECKING:
+    from tests.integration.audit_helpers import RunInProcess
+
 ENGINES = ("sail", "spark", "connect")
 LOCAL_MASTER = "local[2]"
 NOT_RUN = "not run: "
@@ -34,6 +37,8 @@ SERVER_START_SECONDS = 120
 # A shared machine makes timings of single examples meaningless.
 settings.register_profile("r2d2", deadline=None)
 settings.load_profile("r2d2")
+SHORT_LIVED_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+"""Halves the processor time of Spark processes that live for minutes: most of it goes into compiling."""
 
 _not_run: dict[str, set[str]] = defaultdict(set)
 
@@ -56,6 +61,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=(*ENGINES, "standard", "all"),
         help="engine of the tests that need one; standard: Sail, and Spark and Connect for tests marked core",
     )
+
+
+def pytest_configure() -> None:
+    os.environ.setdefault("JDK_JAVA_OPTIONS", SHORT_LIVED_JAVA)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that share a running engine, so that `-m` can choose them."""
+    for item in items:
+        if {"engine", "spark_process"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("engine")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -126,6 +143,17 @@ def _open(config: AuditConfig) -> Engine:
         if "Delta jars" in str(exc):
             not_run(str(exc))
         raise
+
+
+@pytest.fixture(scope="session")
+def spark_process() -> Iterator[RunInProcess]:
+    """Runs functions in one other process, which keeps one classic Spark session for those that make tables with it."""
+    from tests.integration.audit_helpers import own_process
+
+    _java()
+    _need_jars()
+    with own_process(keeps_spark=True) as run:
+        yield run
 
 
 @pytest.fixture(scope="session")

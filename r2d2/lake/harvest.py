@@ -74,6 +74,9 @@ HARVESTS = pa.schema(
         ("no_parent_reason", pa.string()),
         ("view_options", pa.string()),
         ("stored_as", pa.string()),
+        ("created_ms", pa.int64()),
+        ("written_ms", pa.int64()),
+        ("properties", pa.string()),
         ("bytes_read", pa.int64()),
         ("fragments", pa.list_(FRAGMENT)),
         ("claims", pa.list_(CLAIM)),
@@ -144,7 +147,7 @@ def harvest_to_row(harvest: Harvest) -> dict[str, Any]:
         name: getattr(harvest, name)
         for name in (
             "version", "table_bytes", "history_bytes", "reader", "reader_reason", "spark_only_reason",
-            "no_parent_reason", "bytes_read"
+            "no_parent_reason", "created_ms", "written_ms", "bytes_read"
         )
     }  # fmt: skip
     return {
@@ -152,6 +155,7 @@ def harvest_to_row(harvest: Harvest) -> dict[str, Any]:
         "schema": schema_to_bytes(harvest.schema),
         "view_options": json.dumps(harvest.view_options),
         "stored_as": json.dumps({leaf_key(path): name for path, name in harvest.stored_as.items()}),
+        "properties": json.dumps(harvest.properties),
         "fragments": [_fragment_row(fragment) for fragment in harvest.fragments],
         "claims": [{**dataclasses.asdict(claim), "leaf": leaf_key(claim.leaf)} for claim in harvest.claims],
     }
@@ -191,6 +195,9 @@ def harvest_from_row(row: dict[str, Any]) -> Harvest:
         no_parent_reason=row["no_parent_reason"],
         view_options=json.loads(row["view_options"]),
         stored_as={leaf_path(key): name for key, name in json.loads(row["stored_as"]).items()},
+        created_ms=row["created_ms"],
+        written_ms=row["written_ms"],
+        properties=json.loads(row["properties"]),
         bytes_read=row["bytes_read"],
     )
 

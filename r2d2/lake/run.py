@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,9 @@ import pyarrow.compute as pc
 from r2d2.config import AuditConfig
 from r2d2.errors import EngineError, TableFault, TableUnsupported
 from r2d2.lake.delta.table import PADDED
+from r2d2.lake.ignored import ignored_leaves, without_leaves
 from r2d2.lake.inventory import Inventory, read_inventory, write_failures
+from r2d2.model import Harvest, LeafPath
 from r2d2.scan.engine_reader import engine_frame
 from r2d2.scan.job import FrameOf, Kernels
 from r2d2.session import engine_errors
@@ -44,8 +46,34 @@ class StageRun:
 
     @cached_property
     def inventory(self) -> Inventory:
-        """The tables of the audit, once the harvest has stored them."""
-        return read_inventory(self.store, self.config.reader)
+        """The tables of the audit, once the harvest has stored them; without the columns that it ignores."""
+        inventory = read_inventory(self.store, self.config.reader)
+        whole = {table: inventory.harvests[table] for table in self.ignored}
+        self._whole.update(whole)
+        inventory.harvests |= {t: without_leaves(harvest, self.ignored[t]) for t, harvest in whole.items()}
+        return inventory
+
+    @cached_property
+    def _whole(self) -> dict[int, Harvest]:
+        """Metadata of the tables that have ignored columns, these included."""
+        return {}
+
+    @cached_property
+    def ignored(self) -> dict[int, tuple[LeafPath, ...]]:
+        """By table, the leaves that the audit leaves out of every comparison.
+
+        Raises:
+            UsageError: If no table has a column of that name.
+        """
+        names, exact = self.config.ignore_columns, self.config.case_sensitive
+        leaf_paths = read_inventory(self.store, self.config.reader).leaf_paths() if names else {}
+        return ignored_leaves(leaf_paths, names, case_sensitive=exact) if names else {}
+
+    def show_ignored(self) -> None:
+        """Give tables their ignored columns back, once all tables are compared: recipes and results name them."""
+        for table, harvest in self._whole.items():
+            compared = self.inventory.harvests[table]
+            self.inventory.harvests[table] = replace(harvest, no_parent_reason=compared.no_parent_reason)
 
     def fail(self, stage: str, faults: Mapping[int, TableFault]) -> None:
         """Take tables out of the audit, and store why."""
@@ -82,6 +110,11 @@ class StageRun:
                 raise TableUnsupported(f"Sail's reader cannot read it: {harvest.spark_only_reason}", error="Sail")
             if harvest.no_parent_reason == PADDED:
                 raise TableUnsupported(f"the engine's reader cannot read it: {PADDED}", error="Char")
-            return engine_frame(spark, harvest, found.format, found.uri)
+            if table not in self._whole:
+                return engine_frame(spark, harvest, found.format, found.uri)
+            whole = self._whole[table]
+            places = [whole.schema.names.index(name) for name in harvest.schema.names]
+            frame = engine_frame(spark, whole, found.format, found.uri).select(*[f"c{place}" for place in places])
+            return frame.toDF(*[f"c{place}" for place in range(len(places))])
 
         return frame_of

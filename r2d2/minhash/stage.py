@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from r2d2.model import Harvest, SchemaGraph
-from r2d2.scan.items import EVERYTHING
+from r2d2.model import SchemaGraph
 from r2d2.scan.job import Comparison, compare_tables
-from r2d2.scan.plan import Pair, TableScan, column_sets
+from r2d2.scan.plan import Pair, TableScan, column_sets, sample_threshold
 from r2d2.scan.stored import (
     MINHASH,
     read_evidence,
@@ -27,8 +26,6 @@ from r2d2.scan.stored import (
 
 if TYPE_CHECKING:
     from r2d2.lake.run import StageRun
-
-_UNKNOWN_ROWS = 1 << 20
 
 
 def run_minhash(run: StageRun, graph_stage: str, pairs_stage: str) -> dict[str, int]:
@@ -78,9 +75,3 @@ def _compare(run: StageRun, pairs: Sequence[Pair], graph: SchemaGraph, evidence_
     ]
     spark = run.engine.spark
     return compare_tables(spark, scans, pairs, run.kernels, run.engine_frames(spark))
-
-
-def sample_threshold(harvest: Harvest, sketch_rows: int) -> int:
-    """The threshold under which a table without repeated rows has about `sketch_rows` fingerprints."""
-    rows = _UNKNOWN_ROWS if harvest.rows is None else harvest.rows
-    return min(EVERYTHING, EVERYTHING * sketch_rows // max(1, rows))

@@ -13,7 +13,9 @@ import numpy as np
 from r2d2.model import LeafPath, TypeClass
 from r2d2.prune.boxes import file_verdict, has_files
 from r2d2.prune.minmax import Tables, tables_of
+from r2d2.prune.page_rule import PageRefutation
 from r2d2.scan.evidence import KINDS, WHOLE, Flag, number_of, unpack
+from r2d2.scan.footer.pages import Source
 
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _KIND_OF = {number: kind for kind, number in KINDS.items()}
@@ -31,6 +33,8 @@ class Rule(StrEnum):
     ABOVE = "above"
     BETWEEN = "between"  # a value in none of the ranges of the parent's files
     BOX = "box"  # a file of the child meets no file of the parent in all columns
+    DICTIONARY = "dictionary"  # a value that no dictionary of the parent's files has
+    PAGES = "pages"  # a value in none of the ranges of the pages, or row groups, of the parent's files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +84,29 @@ def refutations(child: Side, parent: Side, parent_leaf: Sequence[int]) -> list[R
         elif verdict.box is not None:
             found.append(Refutation(rule=Rule.BOX, child_file=verdict.box))
     return found
+
+
+def page_refutation(reason: PageRefutation, child: Side) -> Refutation:
+    """The same for a pair that pages refute.
+
+    Args:
+        reason: As stored.
+        child: The child.
+    """
+    kind = _KIND_OF[unpack(child.evidence).column("kind")[reason.leaf].as_py()]
+    ends = ["unbounded" if end is None else shown(end, kind) for end in (reason.low, reason.high)]
+    return Refutation(
+        rule=_page_rule(reason.sources),
+        leaf=child.leaves[reason.leaf],
+        child_file=None if reason.child_file == WHOLE else reason.child_file,
+        child_value=ends[0] if reason.low == reason.high else f"{ends[0]} to {ends[1]}",
+    )
+
+
+def _page_rule(sources: Sequence[str]) -> Rule:
+    if not sources:  # a page of the child has a value between the ranges of the parent's files
+        return Rule.BETWEEN
+    return Rule.DICTIONARY if set(sources) == {Source.DICTIONARY.value} else Rule.PAGES
 
 
 def _has_rows_beside_none(children: Tables, parents: Tables) -> bool:

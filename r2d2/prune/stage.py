@@ -11,10 +11,13 @@ import pyarrow.compute as pc
 
 from r2d2.errors import EngineError
 from r2d2.lake.harvest import HARVESTS, harvest_from_row
+from r2d2.lake.ignored import without_leaves
 from r2d2.lake.inventory import HARVEST, SOURCES, claims_of
 from r2d2.model import Harvest, LeafPath, spark_ddl
 from r2d2.prune.blocks import BLOCK_TABLES, DONE, SURVIVORS, Block, answer, blocks_of, from_json, items_of, to_json
 from r2d2.prune.evidence import packed_evidence
+from r2d2.prune.page_stage import refuted_by_pages, write_page_verdicts
+from r2d2.prune.pages import Belief
 from r2d2.prune.schema_graph import build_schema_graph
 from r2d2.prune.trust import Suspect, suspect
 from r2d2.scan.evidence import WHOLE
@@ -63,8 +66,8 @@ def run_minmax(run: StageRun, lies_stage: str) -> dict[str, int]:
             do not count.
 
     Returns:
-        How many pairs there are, those among them that need no look at the rows included, and how many writers and
-        types are not believed.
+        How many pairs there are, how many of them are not for samples to refute (files prove them, or they share most
+        of their files), how many writers and types are not believed, and bytes of pages that were read.
     """
     graph = read_graph(run.store, GRAPH, case_sensitive=run.config.case_sensitive)
     suspects = stored_suspects(run, lies_stage)
@@ -73,15 +76,24 @@ def run_minmax(run: StageRun, lies_stage: str) -> dict[str, int]:
     with engine_errors():
         _store_evidence(run, tables, frozenset(suspects))
         rows = _answers(run, blocks) if blocks else SURVIVORS.empty_table()
-    harvests = dict(run.inventory.active())
-    proved = {found.pair: found.equal for found in identities(graph, harvests)}
-    pairs = {Pair.of(row): row["bag_excluded"] for row in rows.to_pylist() if row["child"] != DONE}
+        harvests = dict(run.inventory.active())
+        proved = {found.pair: found.equal for found in identities(graph, harvests)}
+        pairs = {Pair.of(row): row["bag_excluded"] for row in rows.to_pylist() if row["child"] != DONE}
+        belief = Belief(utc=run.utc, suspects=frozenset(suspects))
+        of_pages = refuted_by_pages(run, graph, sorted(pairs.keys() - proved.keys()), belief)
+    write_page_verdicts(run.store, of_pages.refuted)
+    pairs = {pair: mark for pair, mark in pairs.items() if pair not in of_pages.refuted}
     open_pairs = {pair: mark for pair, mark in pairs.items() if pair not in proved}
     sharing = set(sharing_pairs(open_pairs, graph, harvests))
     write_identical(run.store, MINMAX, proved)
     write_pairs(run.store, MINMAX, {pair: open_pairs[pair] for pair in sorted(sharing)}, name="sharing")
     write_pairs(run.store, MINMAX, {pair: mark for pair, mark in open_pairs.items() if pair not in sharing})
-    counts = {"pairs": len(pairs.keys() | proved.keys()), "suspects": len(suspects)}
+    counts = {
+        "pairs": len(pairs.keys() | proved.keys()),
+        "not_sampled": len(proved) + len(sharing),
+        "suspects": len(suspects),
+        "bytes_read": of_pages.bytes_read,
+    }
     run.store.commit(MINMAX, counts)
     return counts
 
@@ -106,19 +118,25 @@ def _store_evidence(run: StageRun, tables: Collection[int], suspects: frozenset[
         places = run.inventory.places(source)
         if places:
             wanted = {row: table for row, table in places.items() if table in tables}
-            kernel = _evidence_kernel(wanted, utc=run.utc, suspects=suspects)
+            ignored = {row: run.ignored[table] for row, table in wanted.items() if table in run.ignored}
+            kernel = _evidence_kernel(wanted, ignored, utc=run.utc, suspects=suspects)
             frame = run.store.read_frame(HARVEST, source, HARVESTS).mapInArrow(kernel, spark_ddl(EVIDENCE))
             run.store.write_frame(MINMAX, f"evidence-{source}", frame)
 
 
 def _evidence_kernel(
-    wanted: Mapping[int, int], *, utc: bool, suspects: frozenset[Suspect]
+    wanted: Mapping[int, int],
+    ignored: Mapping[int, Collection[LeafPath]],
+    *,
+    utc: bool,
+    suspects: frozenset[Suspect],
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     def evidence(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             for row in batch.to_pylist():
                 if row["table"] in wanted:
-                    packed = _evidence_of(harvest_from_row(row), utc=utc, suspects=suspects)
+                    harvest = without_leaves(harvest_from_row(row), ignored.get(row["table"], ()))
+                    packed = _evidence_of(harvest, utc=utc, suspects=suspects)
                     columns = {"table": [wanted[row["table"]]], "evidence": [packed]}
                     yield pa.RecordBatch.from_pydict(columns, schema=EVIDENCE)
 

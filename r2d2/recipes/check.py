@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from r2d2.errors import EngineError, TableUnsupported
-from r2d2.model import FileStamp, Fragment, Harvest, Recipe, fold, leaves, spark_name, spark_type
+from r2d2.model import FileStamp, Fragment, Harvest, Recipe, fold, leaves, spark_type
+from r2d2.recipes.sql import view_name
 from r2d2.scan.items import ColumnSet
 from r2d2.scan.job import Comparison, FrameOf, Kernels, compare_tables
 from r2d2.scan.plan import Pair, TableScan, column_order
@@ -25,14 +27,29 @@ BATCH = 200
 """Recipes that are run in one job."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What became of some recipes.
+
+    Attributes:
+        good: Those that gave their child back exactly.
+        refused: The others, with the reason in words.
+        bytes_read: What was read to find out.
+    """
+
+    good: Sequence[Recipe]
+    refused: Mapping[Recipe, str]
+    bytes_read: int
+
+
 def check_recipes(
     spark: SparkSession,
     recipes: Sequence[Recipe],
     inventory: Inventory,
     kernels: Kernels,
     engine_frame_of: FrameOf,
-) -> tuple[list[Recipe], int]:
-    """The recipes that give their child back exactly, and the bytes that were read to find out.
+) -> Checked:
+    """Run recipes and compare what comes back with their children.
 
     Args:
         spark: Session whose temporary views the setups may define.
@@ -42,28 +59,37 @@ def check_recipes(
         engine_frame_of: Rows of a child that the engine reads.
     """
     good: list[Recipe] = []
+    refused: dict[Recipe, str] = {}
     bytes_read = 0
-    pending = _batches(recipes, inventory)
+    pending = _batches(recipes)
     while pending:
         batch = pending.pop()
         checked = _try(spark, batch, inventory, kernels, engine_frame_of)
         if checked is not None:
             confirmed, read = checked
             good += confirmed
+            refused |= {recipe: f"{_a(recipe)} gave other rows when it was run" for recipe in batch}
             bytes_read += read
         elif len(batch) > 1:
             pending += [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
         else:
             log.info("a recipe of kind %s does not run on this engine", batch[0].kind)
-    return good, bytes_read
+            refused[batch[0]] = f"{_a(batch[0])} does not run on this engine, or returns other columns"
+    for recipe in good:
+        refused.pop(recipe, None)
+    return Checked(good=good, refused=refused, bytes_read=bytes_read)
 
 
-def _batches(recipes: Sequence[Recipe], inventory: Inventory) -> list[list[Recipe]]:
-    """Batches in which no two parents' names differ only by case: Spark's views would overwrite one another."""
+def _a(recipe: Recipe) -> str:
+    return f"a query of the kind {recipe.kind!r}"
+
+
+def _batches(recipes: Sequence[Recipe]) -> list[list[Recipe]]:
+    """Batches in which no two views' names are one to Spark, which ignores case: one would overwrite the other."""
     batches: list[list[Recipe]] = []
     names: list[dict[str, str]] = []
     for recipe in recipes:
-        own = {fold(inventory.found[parent].id): inventory.found[parent].id for parent in recipe.parents}
+        own = {fold(view_name(statement)): statement for statement in recipe.setup_sql}
         fitting = (n for n, batch in enumerate(batches) if len(batch) < BATCH and _agree(names[n], own))
         place = next(fitting, len(batches))
         if place == len(batches):
@@ -75,7 +101,7 @@ def _batches(recipes: Sequence[Recipe], inventory: Inventory) -> list[list[Recip
 
 
 def _agree(names: dict[str, str], own: dict[str, str]) -> bool:
-    return all(names.get(folded, name) == name for folded, name in own.items())
+    return all(names.get(folded, statement) == statement for folded, statement in own.items())
 
 
 def _try(
@@ -84,14 +110,14 @@ def _try(
     """Check a batch in one job; None if the job failed."""
     from pyspark.errors import PySparkException
 
-    names = sorted({table.id for recipe in batch for table in map(inventory.found.__getitem__, recipe.parents)})
+    names = sorted({view_name(statement) for recipe in batch for statement in recipe.setup_sql})
     try:
         return _run(spark, batch, inventory, kernels, engine_frame_of)
     except (PySparkException, EngineError):
         return None
     finally:
         for name in names:
-            spark.sql(f"DROP VIEW IF EXISTS {spark_name(name)}")
+            spark.sql(f"DROP VIEW IF EXISTS {name}")
 
 
 def _run(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+
 import pyarrow as pa
 
 from r2d2.model import (
@@ -19,14 +22,12 @@ from r2d2.model import (
     spark_type,
     type_class,
 )
+from r2d2.recipes.text import quote_text
+
+_VIEW = "CREATE OR REPLACE TEMPORARY VIEW"
 
 _SHORTEST_DIGITS = {"float": 6, "double": 15}
 """Decimals of so many digits are the shortest text of the float or double that equals them."""
-
-
-def quote_text(text: str) -> str:
-    """A text as a literal of Spark SQL. A doubled quote means different things to the two engines; a backslash not."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def build_recipe(
@@ -37,9 +38,7 @@ def build_recipe(
     A parent with as many rows as the child contains each exactly as often, so the child is the parent's projection.
     Under `--propose-empty` callers ask for empty children too, which a projection without rows rebuilds.
     """
-    if not edge.bag or no_recipe_reason(child, of_child) or no_parent_reason(parent, of_parent):
-        return None
-    if fold(child.id) == fold(parent.id):
+    if no_rebuild_reason(edge, child, parent, of_child, of_parent) is not None:
         return None
     if edge.child_rows == edge.parent_rows:
         kind, condition = ("equal" if edge.relation == "equal" else "projection"), ""
@@ -47,18 +46,44 @@ def build_recipe(
         kind, condition = "selection", " WHERE false"
     else:
         return None
-    columns = [_column(of_parent, column) for column in of_child.schema]
-    if None in columns:
-        return None
-    selected = ", ".join(f"{sql} AS {spark_name(f.name)}" for sql, f in zip(columns, of_child.schema, strict=True))
     return Recipe(
         child=edge.child,
         parents=(edge.parent,),
         kind=kind,
         setup_sql=(setup_sql(parent, of_parent),),
-        recipe_sql=f"SELECT {selected} FROM {spark_name(parent.id)}{condition}",
+        recipe_sql=f"SELECT {select_list(of_child, of_parent)} FROM {spark_name(parent.id)}{condition}",
         read_bytes=of_parent.table_bytes,
     )
+
+
+def select_list(of_child: Harvest, of_parent: Harvest) -> str:
+    """The child's columns, in its order and types, out of the parent's.
+
+    Raises:
+        ValueError: If the types of a column cannot be restored; `no_rebuild_reason` says so before.
+    """
+    columns = [_column(of_parent, column) for column in of_child.schema]
+    if None in columns:
+        raise ValueError("a column whose type the parent cannot restore")
+    return ", ".join(f"{sql} AS {spark_name(f.name)}" for sql, f in zip(columns, of_child.schema, strict=True))
+
+
+def no_rebuild_reason(
+    edge: Edge, child: FoundTable, parent: FoundTable, of_child: Harvest, of_parent: Harvest
+) -> str | None:
+    """Why no query over the parent can give the child back, whatever it selects; None where one may."""
+    if not edge.bag:
+        return "the child repeats rows that the parent has less often"
+    if reason := no_recipe_reason(child, of_child):
+        return f"no query gives the child back: {reason}"
+    if reason := no_parent_reason(parent, of_parent):
+        return f"no recipe reads the parent: {reason}"
+    if fold(child.id) == fold(parent.id):
+        return "the names of the two differ only by case"
+    for column in of_child.schema:
+        if _column(of_parent, column) is None:
+            return f"the parent's type of column {column.name!r} cannot be turned into the child's"
+    return None
 
 
 def no_recipe_reason(child: FoundTable, harvest: Harvest) -> str | None:
@@ -93,8 +118,21 @@ def setup_sql(table: FoundTable, harvest: Harvest) -> str:
     columns, using = f" ({spark_ddl(harvest.schema)})", "csv" if table.format is Format.TSV else table.format.value
     if table.format is Format.DELTA:
         options["versionAsOf"], columns = harvest.version, ""
+    return view_statement(table.id, columns, using, options)
+
+
+def view_statement(name: str, columns: str, using: str, options: Mapping[str, str]) -> str:
+    """The statement that defines a view, its columns in parentheses behind a blank or empty."""
     listed = ", ".join(f"{key} {quote_text(value)}" for key, value in options.items())
-    return f"CREATE OR REPLACE TEMPORARY VIEW {spark_name(table.id)}{columns} USING {using} OPTIONS ({listed})"
+    return f"{_VIEW} {spark_name(name)}{columns} USING {using} OPTIONS ({listed})"
+
+
+def view_name(statement: str) -> str:
+    """The name, in backticks, of the view that a setup statement defines."""
+    quoted = re.match(re.escape(_VIEW) + " (`(?:[^`]|``)+`)", statement)
+    if quoted is None:
+        raise ValueError("a setup statement that defines no view")
+    return quoted.group(1)
 
 
 def _column(of_parent: Harvest, column: pa.Field) -> str | None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from r2d2.model import Status
+from r2d2.report.near import NearPair, shown_near
 
 Row = TypeVar("Row")
 
@@ -69,6 +70,7 @@ class Proposal:
     rebuild_seconds: float | None
     rebuild_cost: float | None
     reason: str
+    through: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +95,7 @@ class Kept:
     reason: str
     cost_kept: float | None
     cost_deleted: float | None
+    constraint: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +156,7 @@ class Report:
         failures: Unsupported tables are not among them.
         deletable_bytes: Of the current snapshots of the proposed tables; None if one is unknown.
         history_bytes: Bytes of older versions of the proposed tables.
+        near: Near-duplicates that would save the most; `near_total` says how many there are.
     """
 
     run_id: str
@@ -175,6 +179,8 @@ class Report:
     failures: Listing[Failure]
     unsupported: Listing[Unsupported]
     misleading: tuple[Misleading, ...]
+    near: tuple[NearPair, ...]
+    near_total: int
     stages: tuple[Stage, ...]
     config: Mapping[str, Any]
     versions: Mapping[str, str]
@@ -222,6 +228,8 @@ def build_report(results: Mapping[str, pa.Table], summary: Mapping[str, Any]) ->
         failures=_failures(results["failures"], tables),
         unsupported=_unsupported(tables),
         misleading=tuple(_misleading(row) for row in summary.get("misleading_statistics") or ()),
+        near=shown_near(results["near"], set(proposals["table"].to_pylist())),
+        near_total=results["near"].num_rows,
         stages=tuple(_stage(stage) for stage in summary.get("stages") or ()),
         config=config,
         versions={str(name): str(version) for name, version in (summary.get("versions") or {}).items()},
@@ -302,7 +310,7 @@ def _kept(decisions: pa.Table) -> Listing[Kept]:
 
 
 def _edges(edges: pa.Table) -> Listing[Containment]:
-    first = _first(edges.drop_columns("columns"), "child", "parent")
+    first = _first(edges.select([column.name for column in fields(Containment)]), "child", "parent")
     return Listing(rows=tuple(Containment(**row) for row in _records(first)), total=edges.num_rows)
 
 

@@ -23,8 +23,10 @@ _FILE_NOTES = {
     "edges": "every proved containment",
     "unions": "tables covered only by several others together",
     "near": "near duplicates",
+    "recipes": "every query that gives a table back, run and compared",
     "proposals": "what may go, with setup and recipe SQL",
     "decisions": "what is kept or deleted, and why",
+    "candidates": "what the plan counted with, for r2d2 plan",
     "failures": "what could not be judged",
 }
 

@@ -8,13 +8,26 @@ from typing import Any
 import pyarrow as pa
 
 from r2d2.lake.inventory import Inventory
-from r2d2.model import Edge, LeafPath, Status, spark_type
-from r2d2.retention.plan import Decision, Plan
+from r2d2.model import Edge, Recipe, Status, spark_type
+from r2d2.near.difference import NearDuplicate
+from r2d2.report.near import leaf_name, near_row
+from r2d2.report.plans import candidate_row, decision_row, proposal_row, recipe_row
+from r2d2.retention.facts import TableFacts
+from r2d2.retention.plan import Plan
+from r2d2.scan.covers import Union
 from r2d2.store.results import RESULT_SCHEMAS
 
 
 def result_tables(
-    inventory: Inventory, edges: Sequence[Edge], plan: Plan, rows_of: Mapping[int, int | None]
+    inventory: Inventory,
+    edges: Sequence[Edge],
+    plan: Plan,
+    rows_of: Mapping[int, int | None],
+    facts: Sequence[TableFacts],
+    recipes: Sequence[Recipe] = (),
+    recipe_reasons: Mapping[tuple[int, int], str] | None = None,
+    unions: Sequence[Union] = (),
+    near: Sequence[NearDuplicate] = (),
 ) -> dict[str, pa.Table]:
     """All result tables by name.
 
@@ -23,26 +36,29 @@ def result_tables(
         edges: Verified containments.
         plan: A decision for every table.
         rows_of: Rows by table, where known.
+        facts: What the plan counted with, by table.
+        recipes: Those that were run and gave their child back.
+        recipe_reasons: Why edges have none, by child and parent.
+        unions: Tables that only several others together hold.
+        near: Pairs with a high, partial overlap.
     """
+    reasons = recipe_reasons or {}
     ids = [table.id for table in inventory.found]
     rows: dict[str, list[dict[str, Any]]] = {
         "tables": [_table_row(inventory, table, rows_of) for table in range(len(ids))],
-        "edges": [_edge_row(edge, ids) for edge in edges],
-        "unions": [],
-        "near": [],
-        "proposals": [_proposal_row(decision, inventory) for decision in plan.decisions if decision.delete],
-        "decisions": [_decision_row(decision, ids) for decision in plan.decisions],
+        "edges": [_edge_row(edge, ids, reasons.get((edge.child, edge.parent))) for edge in edges],
+        "unions": [_union_row(union, ids) for union in unions],
+        "near": [near_row(pair, ids, stored_bytes(inventory, pair.child)) for pair in near],
+        "recipes": [recipe_row(recipe, ids) for recipe in recipes],
+        "proposals": [proposal_row(d, ids, facts[d.table]) for d in plan.decisions if d.delete],
+        "decisions": [decision_row(decision, ids) for decision in plan.decisions],
+        "candidates": [candidate_row(fact) for fact in facts],
         "failures": [
             {"table": ids[f.table], "parent": None, "stage": f.stage, "error": f.error, "message": f.message}
             for f in inventory.failures.values()
         ],
     }
     return {name: pa.Table.from_pylist(rows[name], schema=schema) for name, schema in RESULT_SCHEMAS.items()}
-
-
-def leaf_name(path: LeafPath) -> str:
-    """A leaf path as SQL writes it: names joined by dots, in backticks where they hold a dot or a backtick."""
-    return ".".join("`" + name.replace("`", "``") + "`" if set(name) & {".", "`"} else name for name in path)
 
 
 def _table_row(inventory: Inventory, table: int, rows_of: Mapping[int, int | None]) -> dict[str, Any]:
@@ -67,7 +83,7 @@ def stored_bytes(inventory: Inventory, table: int) -> int:
     return harvest.table_bytes if harvest else sum(file.size for file in inventory.found[table].files)
 
 
-def _edge_row(edge: Edge, ids: Sequence[str]) -> dict[str, Any]:
+def _edge_row(edge: Edge, ids: Sequence[str], recipe_reason: str | None) -> dict[str, Any]:
     return {
         "child": ids[edge.child],
         "parent": ids[edge.parent],
@@ -78,33 +94,10 @@ def _edge_row(edge: Edge, ids: Sequence[str]) -> dict[str, Any]:
         "parent_rows": edge.parent_rows,
         "columns": [leaf_name(path) for path in edge.columns],
         "proof": edge.proof,
+        "recipe_reason": recipe_reason,
     }
 
 
-def _proposal_row(decision: Decision, inventory: Inventory) -> dict[str, Any]:
-    recipe, harvest = decision.recipe, inventory.harvests[decision.table]
-    if recipe is None:
-        raise ValueError(f"table {decision.table} is deleted without a recipe")
-    return {
-        "table": inventory.found[decision.table].id,
-        "parents": [inventory.found[parent].id for parent in recipe.parents],
-        "recipe_kind": recipe.kind,
-        "setup_sql": list(recipe.setup_sql),
-        "recipe_sql": recipe.recipe_sql,
-        "bytes": harvest.table_bytes,
-        "history_bytes": harvest.history_bytes,
-        "saving_per_month": decision.saving_per_month,
-        "rebuild_seconds": decision.rebuild_seconds,
-        "rebuild_cost": decision.rebuild_cost,
-        "reason": decision.reason,
-    }
-
-
-def _decision_row(decision: Decision, ids: Sequence[str]) -> dict[str, Any]:
-    return {
-        "table": ids[decision.table],
-        "decision": "delete" if decision.delete else "retain",
-        "reason": decision.reason,
-        "cost_kept": decision.cost_kept,
-        "cost_deleted": decision.cost_deleted,
-    }
+def _union_row(union: Union, ids: Sequence[str]) -> dict[str, Any]:
+    parents = sorted(ids[parent] for parent in union.parents)
+    return {"child": ids[union.child], "parents": parents, "set": True, "bag": union.bag}

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from r2d2.report.data import Failure, FunnelStep, Proposal, Report
 from r2d2.report.escape import bytes_text, count_text, money_text, seconds_text, share_text, visible
+from r2d2.report.near import SHOWN_NEAR, NearPair
 
 SHOWN_PROPOSALS = 10
 SHOWN_FAILURES = 5
@@ -35,6 +36,8 @@ def render_summary(report: Report, console: Console) -> None:
         blocks.append(_verdict(report, text))
     if report.proposals.rows:
         blocks.append(_proposals(report, text))
+    if report.near:
+        blocks.append(_near(report, text))
     if report.failures.total or report.unsupported.total:
         blocks.append(_not_judged(report, text))
     if report.misleading:
@@ -191,6 +194,26 @@ def _proposal_row(proposal: Proposal, text: _Writer) -> tuple[Text, ...]:
         text(bytes_text(proposal.bytes)),
         text(saving),
     )
+
+
+def _near(report: Report, text: _Writer) -> RenderableType:
+    headline = f"{_some(report.near_total, 'near-duplicate pair')}, estimated from samples (95 % intervals):"
+    lines = [_near_line(pair, text) for pair in report.near[:SHOWN_NEAR]]
+    return Group(*_listed(text(headline, "bold", None), lines, report.near_total, "near.parquet", text))
+
+
+def _near_line(pair: NearPair, text: _Writer) -> Text:
+    share = f"{share_text(pair.estimate)} ({share_text(pair.low)} to {share_text(pair.high)}) in "
+    parts: list[str | Text] = [
+        text(pair.child),
+        f": {share}",
+        text(pair.parent),
+        "; ",
+        text(pair.difference, limit=_MESSAGE_LIMIT),
+    ]
+    if pair.suggestion:
+        parts += ["; try ", text(pair.suggestion, limit=_MESSAGE_LIMIT)]
+    return Text.assemble(*parts)
 
 
 def _not_judged(report: Report, text: _Writer) -> RenderableType:

@@ -7,8 +7,7 @@ pair's buckets add up.
 from __future__ import annotations
 
 import hashlib
-import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from r2d2.scan.fingerprints import REPORT
-
-Words = npt.NDArray[np.int64]
+from r2d2.scan.reports import REPORT, Words, unpack
 
 PAIRS = pa.schema(
     [
@@ -84,7 +81,7 @@ def compare_bucket(fingerprints: pa.Table, pairs: pa.Table) -> pa.Table:
     """Verdicts of all pairs of a bucket, with the reports found among its fingerprints.
 
     Args:
-        fingerprints: Schema FINGERPRINTS; a fingerprint may stand in several rows, whose counts add up.
+        fingerprints: Schema FINGERPRINTS; a fingerprint may be there several times, and the counts add up.
         pairs: Schema PAIRS.
 
     Returns:
@@ -100,28 +97,57 @@ def compare_bucket(fingerprints: pa.Table, pairs: pa.Table) -> pa.Table:
 
 def bags_of(fingerprints: pa.Table) -> dict[tuple[int, int], Bag]:
     """Bags by (table, column set), fingerprints numbered so that equal ones have equal numbers."""
-    if fingerprints.num_rows == 0:
+    parts: dict[tuple[int, int], list[tuple[Words, Words, Words | None]]] = {}
+    keys = zip(fingerprints["table"].to_pylist(), fingerprints["column_set"].to_pylist(), strict=True)
+    for key, packed in zip(keys, fingerprints["packed"], strict=True):
+        parts.setdefault(key, []).append(unpack(packed.as_buffer()))
+    if not parts:
         return {}
-    table, column_set, first, second, count = (
-        _words(fingerprints[name]) for name in ("table", "column_set", "first", "second", "count")
-    )
-    by_value = np.lexsort((second, first))
-    is_new = np.ones(len(by_value), bool)
-    is_new[1:] = (np.diff(first[by_value]) != 0) | (np.diff(second[by_value]) != 0)
-    ids = np.empty(len(by_value), np.int64)
-    ids[by_value] = np.cumsum(is_new)
-    order = np.lexsort((ids, column_set, table))
-    table, column_set, ids, first, count = (words[order] for words in (table, column_set, ids, first, count))
-    starts = _run_starts(table, column_set, ids)
-    counts = np.add.reduceat(count, starts)
-    table, column_set, ids, first = (words[starts] for words in (table, column_set, ids, first))
-    bounds = np.append(_run_starts(table, column_set), len(table))
-    return {
-        (int(table[start]), int(column_set[start])): Bag(
-            ids=ids[start:end], first=first[start:end], counts=counts[start:end]
-        )
-        for start, end in itertools.pairwise(bounds)
-    }
+    first, second = (np.concatenate([part[lane] for own in parts.values() for part in own]) for lane in (0, 1))
+    ids, first_of = numbered(first, second)
+    bags: dict[tuple[int, int], Bag] = {}
+    start = 0
+    for key, own in parts.items():
+        end = start + sum(len(part[0]) for part in own)
+        bags[key] = _bag(ids[start:end], first_of, [part[2] for part in own], [len(part[0]) for part in own])
+        start = end
+    return bags
+
+
+def numbered(first: Words, second: Words) -> tuple[Words, Words]:
+    """Numbers of fingerprints, in the order of their first lanes and equal for equal ones; first lanes by number."""
+    order = np.argsort(first)
+    starts, clash = _run_starts_of(first[order], second[order])
+    if clash:  # rows with one first lane and different second ones
+        order = np.lexsort((second, first))
+        starts, _ = _run_starts_of(first[order], second[order])
+    ids = np.empty(len(first), np.int64)
+    ids[order] = np.cumsum(starts) - 1
+    return ids, first[order[starts]]
+
+
+def _run_starts_of(first: Words, second: Words) -> tuple[npt.NDArray[np.bool_], bool]:
+    """Where a row differs from the one before, and whether some differ by the second lane alone."""
+    other_first, other_second = np.diff(first) != 0, np.diff(second) != 0
+    starts = np.ones(len(first), bool)
+    starts[1:] = other_first | other_second
+    return starts, bool((other_second & ~other_first).any())
+
+
+def _bag(ids: Words, first_of: Words, counts: Sequence[Words | None], sizes: Sequence[int]) -> Bag:
+    """The bag of some numbered fingerprints; counts are given by parts of these sizes."""
+    if all(own is None for own in counts):
+        ordered = np.sort(ids)
+        starts = _run_starts(ordered)
+        counted = np.diff(starts, append=len(ordered))
+    else:
+        occurrences = [np.ones(size, np.int64) if own is None else own for own, size in zip(counts, sizes, strict=True)]
+        order = np.argsort(ids)
+        ordered = ids[order]
+        starts = _run_starts(ordered)
+        counted = np.add.reduceat(np.concatenate(occurrences)[order], starts)
+    distinct = ordered[starts]
+    return Bag(ids=distinct, first=first_of[distinct], counts=counted)
 
 
 def missing_and_excess(child: Bag, parent: Bag) -> tuple[int, int]:
@@ -169,11 +195,7 @@ def up_to(bag: Bag, last: int) -> Bag:
     return Bag(ids=bag.ids[kept], first=bag.first[kept], counts=bag.counts[kept])
 
 
-def _run_starts(*keys: Words) -> npt.NDArray[np.intp]:
-    changes = np.ones(len(keys[0]), bool)
-    changes[1:] = np.logical_or.reduce([np.diff(key) != 0 for key in keys])
+def _run_starts(words: Words) -> npt.NDArray[np.intp]:
+    changes = np.ones(len(words), bool)
+    changes[1:] = np.diff(words) != 0
     return np.flatnonzero(changes)
-
-
-def _words(column: pa.ChunkedArray) -> Words:
-    return np.asarray(column.to_numpy(), np.int64)

@@ -18,16 +18,10 @@ from r2d2.model import Format, Fragment, Harvest, is_case_sensitive, leaves, spa
 from r2d2.scan.duck import KernelLimits, connect
 from r2d2.scan.evidence import WHOLE
 from r2d2.scan.files import is_expanded
-from r2d2.scan.fingerprints import (
-    HIDDEN_NAN,
-    LIE,
-    fingerprint_batches,
-    leaf_report,
-    observed_batches,
-    report,
-)
+from r2d2.scan.fingerprints import fingerprint_batches, observed_batches
 from r2d2.scan.items import ScanItem
 from r2d2.scan.observe import exceeds, expected_of, hides_nan
+from r2d2.scan.reports import HIDDEN_NAN, LIE, leaf_report, report
 from r2d2.scan.rowhash import RowHasher, check_hash_version
 from r2d2.scan.sample import Seen
 from r2d2.scan.source import arrow_source, leaf_observer
@@ -152,7 +146,7 @@ def _scan(
         connection.register("engine_rows", pa.RecordBatchReader.from_batches(schema, counted()))
         source = arrow_source(connection, "engine_rows", schema, names)
         if not item.leaves:
-            yield from fingerprint_batches(connection, source, item, hasher)
+            yield from (batch for _, batch in fingerprint_batches(connection, source, item, hasher))
             return
         wanted = {path for column_set in item.column_sets for path in column_set.paths}
         expected = [one for one in expected_of(base64.b64decode(item.evidence), item.leaves) if one.path in wanted]

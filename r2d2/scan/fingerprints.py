@@ -7,17 +7,14 @@ table's fault: what went wrong is a *report* row, which ends the output of every
 from __future__ import annotations
 
 import base64
-import json
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from typing import Any
 
 import duckdb
-import numpy as np
 import pyarrow as pa
 
 from r2d2.errors import TableFailed, TableFault, TableUnsupported
-from r2d2.model import LeafPath, leaf_key
+from r2d2.model import LeafPath
 from r2d2.scan.deletes import Deletes
 from r2d2.scan.digests import digests_sql
 from r2d2.scan.duck import KernelLimits, connect
@@ -27,37 +24,20 @@ from r2d2.scan.files import check_unchanged, duckdb_path
 from r2d2.scan.footer.read import Footer, read_footer
 from r2d2.scan.items import EVERYTHING, ColumnSet, ScanFile, ScanItem
 from r2d2.scan.observe import expected_of, hides_nan, is_lie
+from r2d2.scan.reports import HIDDEN_NAN, LIE, FingerprintRows, below, counted, leaf_report, report
 from r2d2.scan.rowhash import Digest, RowHasher, check_hash_version, structs_on
-from r2d2.scan.sample import Lanes, Seen, buckets_of, sample_batches, sample_sql
+from r2d2.scan.sample import Lanes, Seen, sample_batches, sample_sql
+from r2d2.scan.small import needed_bytes, read_small_item
 from r2d2.scan.source import Source, leaf_observer, parquet_source
+from r2d2.scan.together import SmallItem, scan_together
 
-FINGERPRINTS = pa.schema(
-    [
-        pa.field("bucket", pa.int32()),  # rows that may equal one another share it
-        pa.field("table", pa.int32()),
-        pa.field("column_set", pa.int32()),  # REPORT in a report
-        pa.field("first", pa.int64()),  # lanes of the fingerprint, their 64 bits read as signed
-        pa.field("second", pa.int64()),
-        pa.field("count", pa.int64()),
-        pa.field("rows_read", pa.int64()),  # of a report, as the columns below
-        pa.field("bytes_read", pa.int64()),
-        pa.field("error", pa.string()),  # empty where the item was read whole
-        pa.field("message", pa.string()),
-        pa.field("status", pa.string()),
-    ]
-)
-"""No NULLs: Sail cannot pass them through a cogrouped kernel."""
-
-REPORT = -1
-LIE, HIDDEN_NAN = "lie", "hidden NaN"
-"""Status of reports that are no end of an item: the message names a file and a leaf whose metadata is wrong, or in
-which `observe.hides_nan` holds."""
-
-_BATCH_ROWS = 65_536
+_BATCH_ROWS = 1 << 18
+_SMALL_SHARE = 8
+"""The part of a kernel's memory that decoded small files, their digests and fingerprints are to take."""
 
 
 def scan_items(items: Iterable[ScanItem], hasher: RowHasher, limits: KernelLimits) -> Iterator[pa.RecordBatch]:
-    """Fingerprints of the rows of each item, then its report; all over one connection, which costs 12 ms to open.
+    """Fingerprints of the rows of each item, and its report behind them; small files are read together.
 
     Yields:
         Batches of the schema FINGERPRINTS.
@@ -66,12 +46,55 @@ def scan_items(items: Iterable[ScanItem], hasher: RowHasher, limits: KernelLimit
         EngineError: If this worker's DuckDB is not the pinned one; nothing else is raised.
     """
     check_hash_version()
-    pending = deque(items)
+    pending = yield from _scan_small(items, hasher, limits)
     while pending:
-        with connect(limits) as connection:
+        with connect(limits) as connection:  # which costs 12 ms
             usable = True
             while pending and usable:
                 usable = yield from _scan_item(connection, pending.popleft(), hasher)
+
+
+def _scan_small(
+    items: Iterable[ScanItem], hasher: RowHasher, limits: KernelLimits
+) -> Generator[pa.RecordBatch, None, deque[ScanItem]]:
+    """Scan the items that have small files only; returns the others, and those with which something went wrong."""
+    left: deque[ScanItem] = deque()
+    group: list[SmallItem] = []
+    room = limits.memory_bytes // _SMALL_SHARE
+    for item in items:
+        small = _read_small_item(item)
+        if small is None:
+            left.append(item)
+            continue
+        group.append(small)
+        room -= small.needed_bytes
+        if room <= 0:
+            yield from _scan_group(group, hasher, limits, left)
+            group, room = [], limits.memory_bytes // _SMALL_SHARE
+    if group:
+        yield from _scan_group(group, hasher, limits, left)
+    return left
+
+
+def _read_small_item(item: ScanItem) -> SmallItem | None:
+    try:
+        files = read_small_item(item)
+    except Exception:  # noqa: BLE001 - the reader of single files will say what is wrong
+        return None
+    return None if files is None else SmallItem(item=item, files=files)
+
+
+def _scan_group(
+    group: Sequence[SmallItem], hasher: RowHasher, limits: KernelLimits, left: deque[ScanItem]
+) -> Iterator[pa.RecordBatch]:
+    """Scan some items together; if that fails they are added to those that are left."""
+    try:
+        with connect(limits) as connection:
+            batches = scan_together(connection, group, hasher)
+    except Exception:  # noqa: BLE001 - one file among many: each alone shows which
+        left.extend(small.item for small in group)
+    else:
+        yield from batches
 
 
 def _scan_item(
@@ -115,13 +138,6 @@ def unreadable(exc: BaseException) -> TableFailed:
     return TableFailed(f"a file of the table could not be read ({type(exc).__name__})", error=type(exc).__name__)
 
 
-def needed_bytes(footer: Footer, column_sets: Sequence[ColumnSet]) -> int:
-    """Compressed bytes of the column chunks that the column sets touch."""
-    wanted = {path[0].lower() for column_set in column_sets for path in column_set.paths}
-    names = footer.schema.names
-    return sum(size for name, size in zip(names, footer.column_bytes, strict=True) if name.lower() in wanted)
-
-
 def _scan_file(
     connection: duckdb.DuckDBPyConnection,
     item: ScanItem,
@@ -143,10 +159,10 @@ def _scan_file(
         yield from _sampled(connection, source, item, file, hasher, live)
         return
     rows = 0
-    for batch in fingerprint_batches(connection, source, item, hasher):
-        rows += rows_of_set(batch, item.column_sets[0].id)
+    for seen, batch in fingerprint_batches(connection, source, item, hasher):
+        rows += seen
         yield batch
-    if item.threshold == EVERYTHING and rows != live:
+    if rows != live:
         raise _miscounted()
 
 
@@ -181,35 +197,34 @@ def observed_batches(
     digests, lanes = digest_sql(source, item, hasher, [observer.value for observer in seen.observers])
     sql = sample_sql(digests, lanes, seen.observers, None if item.threshold == EVERYTHING else item.threshold)
     for column_set, batch in sample_batches(connection, sql, lanes, seen, _BATCH_ROWS):
-        yield _fingerprints(batch, item, buckets_of(batch.column("h1"), item.first_bucket, item.buckets), column_set)
+        rows = FingerprintRows()
+        lanes_and_counts = (batch.column(name).to_numpy(zero_copy_only=False) for name in ("h1", "h2", "n"))
+        rows.add(item, column_set, *lanes_and_counts)
+        yield rows.batch()
 
 
 def _miscounted() -> TableFailed:
     return TableFailed("a file has another number of rows than its footer says", error="RowCount")
 
 
-def rows_of_set(batch: pa.RecordBatch, column_set: int) -> int:
-    """Rows that a batch of fingerprints counts for one column set."""
-    counts = batch.column("count").to_numpy(zero_copy_only=False)
-    return int(counts[batch.column("column_set").to_numpy(zero_copy_only=False) == column_set].sum())
-
-
 def fingerprint_batches(
     connection: duckdb.DuckDBPyConnection, source: Source, item: ScanItem, hasher: RowHasher
-) -> Iterator[pa.RecordBatch]:
-    """Counted fingerprints of a source's rows for all column sets of an item, in one scan."""
-    reader = connection.sql(fingerprint_sql(source, item, hasher)).to_arrow_reader(_BATCH_ROWS)
-    for batch in reader:
-        if batch.num_rows:
-            yield _to_fingerprints(batch, item)
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Fingerprints of a source's rows below the threshold for all column sets of an item, in one scan.
 
+    Equal ones are counted here, batch by batch, since to let DuckDB group the rows of a table is costly.
 
-def fingerprint_sql(source: Source, item: ScanItem, hasher: RowHasher) -> str:
-    """The query behind `fingerprint_batches`: fingerprints below the threshold, counted, with their buckets."""
-    kept = "" if item.threshold == EVERYTHING else f" WHERE h1 < {item.threshold}::UBIGINT"
-    bucket = f"{item.first_bucket} + CAST(h1 % {item.buckets} AS INTEGER)"
-    rows = row_sql(source, item, hasher, "*")
-    return f"SELECT {bucket} AS bucket, s, h1, h2, count(*) AS n FROM ({rows}){kept} GROUP BY ALL"
+    Yields:
+        How many rows of the source a batch stands for, and the batch, schema FINGERPRINTS.
+    """
+    digests, lanes = digest_sql(source, item, hasher, [])
+    columns = ", ".join(f"{own.first} AS h{i}, {own.second} AS g{i}" for i, own in enumerate(lanes))
+    for batch in connection.sql(f"SELECT {columns} FROM ({digests})").to_arrow_reader(_BATCH_ROWS):
+        rows = FingerprintRows()
+        for place, own in enumerate(lanes):
+            first, second = (batch.column(f"{lane}{place}").to_numpy(zero_copy_only=False) for lane in "hg")
+            rows.add(item, own.column_set, *counted(*below(item.threshold, first, second)))
+        yield batch.num_rows, rows.batch()
 
 
 def row_sql(source: Source, item: ScanItem, hasher: RowHasher, selected: str) -> str:
@@ -248,49 +263,3 @@ def _row_of(hasher: RowHasher, column_set: ColumnSet, place: dict[tuple[str, Lea
     wanted: list[tuple[str, LeafPath]] = [("leaf", path) for path in column_set.paths]
     wanted += [("struct", path) for path in structs_on(column_set.paths)]
     return hasher.row([Digest(first=f"a{place[key]}", second=f"b{place[key]}") for key in wanted])
-
-
-def _to_fingerprints(batch: pa.RecordBatch, item: ScanItem) -> pa.RecordBatch:
-    return _fingerprints(batch, item, batch.column("bucket").cast(pa.int32()), batch.column("s").cast(pa.int32()))
-
-
-def _fingerprints(
-    batch: pa.RecordBatch, item: ScanItem, bucket: pa.Array, column_set: pa.Array | int
-) -> pa.RecordBatch:
-    rows = batch.num_rows
-    if isinstance(column_set, int):
-        column_set = pa.array(np.full(rows, column_set, np.int32))
-    zeros, empty = pa.array(np.zeros(rows, np.int64)), pa.repeat(pa.scalar(""), rows)
-    lanes = [_signed(batch.column(name)) for name in ("h1", "h2")]
-    table = pa.array(np.full(rows, item.table, np.int32))
-    columns = [bucket, table, column_set, *lanes, batch.column("n").cast(pa.int64()), zeros, zeros, empty, empty, empty]
-    return pa.RecordBatch.from_arrays(columns, schema=FINGERPRINTS)
-
-
-def _signed(words: Any) -> pa.Array:
-    return pa.array(words.to_numpy(zero_copy_only=False).view(np.int64))
-
-
-def report(item: ScanItem, rows_read: int, bytes_read: int, fault: TableFault | None) -> pa.RecordBatch:
-    """The row that ends an item: what was read, and what went wrong."""
-    return _report(
-        item,
-        rows_read=rows_read,
-        bytes_read=bytes_read,
-        error=fault.error if fault else "",
-        message=str(fault) if fault else "",
-        status=fault.status if fault else "",
-    )
-
-
-def _report(item: ScanItem, **told: Any) -> pa.RecordBatch:
-    nothing: dict[str, Any] = dict.fromkeys(("first", "second", "count", "rows_read", "bytes_read"), 0)
-    nothing.update(dict.fromkeys(("error", "message", "status"), ""))
-    row = {**nothing, "bucket": item.first_bucket, "table": item.table, "column_set": REPORT, **told}
-    return pa.RecordBatch.from_pylist([row], schema=FINGERPRINTS)
-
-
-def leaf_report(item: ScanItem, status: str, fragment: int, path: LeafPath) -> pa.RecordBatch:
-    """The row that says what is odd about a leaf of a file: LIE or HIDDEN_NAN."""
-    message = json.dumps({"fragment": fragment, "leaf": leaf_key(path)})
-    return _report(item, message=message, status=status)

@@ -13,12 +13,13 @@ from pyspark.errors import AnalysisException, PySparkException
 
 from r2d2.errors import EngineError, TableFailed, TableFault, TableUnsupported
 from r2d2.model import Harvest, LeafOfFile, leaf_path, spark_ddl
-from r2d2.scan.compare import PAIRS, VERDICTS, Verdict, compare_bucket
+from r2d2.scan.compare import VERDICTS, Verdict, compare_bucket
 from r2d2.scan.duck import KernelLimits
 from r2d2.scan.evidence import of_table
-from r2d2.scan.fingerprints import FINGERPRINTS, HIDDEN_NAN, LIE, REPORT, scan_items
+from r2d2.scan.fingerprints import scan_items
 from r2d2.scan.items import EVERYTHING, ScanItem
 from r2d2.scan.plan import Buckets, Pair, TableScan, assign_buckets, balanced, items_of, leaves_of, pair_rows
+from r2d2.scan.reports import FINGERPRINTS, HIDDEN_NAN, LIE, REPORT
 from r2d2.scan.rowhash import RowHasher
 from r2d2.session import engine_errors, pyspark_errors, union_all
 
@@ -83,22 +84,54 @@ def compare_tables(
     if not pairs:
         return Comparison(verdicts={})
     buckets = assign_buckets(pairs, {scan.table: scan.expected_rows for scan in scans}, parallelism=kernels.parallelism)
+    questions = pair_rows(pairs, buckets, {scan.table: scan.threshold for scan in scans})
+    rows, faults = run_in_buckets(
+        spark, scans, buckets, kernels, engine_frame_of, questions=questions, answer=compare_bucket, schema=VERDICTS
+    )
+    return _outcome(rows, scans, pairs, buckets, faults)
+
+
+def run_in_buckets(
+    spark: SparkSession,
+    scans: Sequence[TableScan],
+    buckets: Mapping[int, Buckets],
+    kernels: Kernels,
+    engine_frame_of: FrameOf,
+    *,
+    questions: pa.Table,
+    answer: Callable[[pa.Table, pa.Table], pa.Table],
+    schema: pa.Schema,
+) -> tuple[pa.Table, dict[int, TableFault]]:
+    """Fingerprint tables and answer questions about them, bucket by bucket, in one job.
+
+    Args:
+        spark: Session of the audit.
+        scans: Every table that is asked about, once.
+        buckets: Where each table's fingerprints go.
+        kernels: How to hash and within what limits.
+        engine_frame_of: See `compare_tables`.
+        questions: Rows with a `bucket`, besides whatever `answer` understands.
+        answer: Kernel; is given the fingerprints and the questions of one bucket.
+        schema: Of what it returns.
+
+    Returns:
+        The answers, and the faults of tables that the engine's reader refused.
+    """
     faults: dict[int, TableFault] = {}
     frames = _engine_frames(scans, buckets, kernels, engine_frame_of, faults)
     items = [item for scan in scans for item in _file_items(scan, buckets[scan.table])]
     files = [_file_frame(spark, items, kernels)] if items else []
-    questions = pair_rows(pairs, buckets, {scan.table: scan.threshold for scan in scans})
     with engine_errors():
         try:
             with pyspark_errors():
-                rows = _run(spark, [*files, *frames.values()], questions)
+                rows = _run(spark, [*files, *frames.values()], questions, answer, schema)
         except PySparkException:
             if not frames:
                 raise
             faults |= _unreadable_frames(frames, {scan.table: scan.harvest for scan in scans})
             readable = [frame for table, frame in frames.items() if table not in faults]
-            rows = _run(spark, [*files, *readable], questions)
-    return _outcome(rows, scans, pairs, buckets, faults)
+            rows = _run(spark, [*files, *readable], questions, answer, schema)
+    return rows, faults
 
 
 def _file_items(scan: TableScan, buckets: Buckets) -> list[ScanItem]:
@@ -183,25 +216,24 @@ def _scanned(frame: DataFrame, scan: TableScan, buckets: Buckets, kernels: Kerne
     return frame.mapInArrow(kernel, spark_ddl(FINGERPRINTS))
 
 
-def _run(spark: SparkSession, frames: Sequence[DataFrame], questions: pa.Table) -> pa.Table:
-    """Verdicts and reports, in one job."""
+def _run(
+    spark: SparkSession,
+    frames: Sequence[DataFrame],
+    questions: pa.Table,
+    answer: Callable[[pa.Table, pa.Table], pa.Table],
+    schema: pa.Schema,
+) -> pa.Table:
+    """Answers and reports, in one job; where no table that can be read has a file, no row is anywhere."""
     if not frames:
-        return _without_rows(questions)
+        return answer(FINGERPRINTS.empty_table(), questions)
     fingerprints = union_all(frames)
-    asked = spark.createDataFrame(questions)
+    asked, types = spark.createDataFrame(questions), questions.schema
 
-    def compare(rows: pa.Table, pairs: pa.Table) -> pa.Table:
-        return compare_bucket(rows.cast(FINGERPRINTS), pairs.cast(PAIRS))
+    def answer_bucket(rows: pa.Table, asked: pa.Table) -> pa.Table:
+        return answer(rows.cast(FINGERPRINTS), asked.cast(types))
 
     grouped = fingerprints.groupBy("bucket").cogroup(asked.groupBy("bucket"))
-    return grouped.applyInArrow(compare, spark_ddl(VERDICTS)).toArrow()
-
-
-def _without_rows(questions: pa.Table) -> pa.Table:
-    """Verdicts where no table that can be read has a file: no row is missing anywhere."""
-    nothing = {column.name: "" if pa.types.is_string(column.type) else 0 for column in VERDICTS}
-    asked = questions.select(["child", "parent", "column_set"]).to_pylist()
-    return pa.Table.from_pylist([{**nothing, **question} for question in asked], schema=VERDICTS)
+    return grouped.applyInArrow(answer_bucket, spark_ddl(schema)).toArrow()
 
 
 def _outcome(
@@ -222,14 +254,7 @@ def _outcome(
             reports.append(row)
         else:
             answers[Pair.of(row)].append(row)
-    faults = {**{row["table"]: _fault(row) for row in reversed(reports) if row["error"]}, **found_faults}
-    rows_of = {scan.table: 0 for scan in scans}
-    for row in reports:
-        rows_of[row["table"]] += row["rows_read"]
-    for scan in scans:
-        if scan.table not in faults and scan.harvest.rows not in (None, rows_of[scan.table]):
-            message = "a reader returned another number of rows than the metadata says"
-            faults[scan.table] = TableFailed(message, error="RowCount")
+    faults, rows_of = faults_of(reports, scans, found_faults)
     judged = {pair: own for pair, own in answers.items() if pair.child not in faults and pair.parent not in faults}
     whole = {scan.table for scan in scans if scan.threshold == EVERYTHING}
     for pair, own in judged.items():
@@ -246,6 +271,21 @@ def _outcome(
         bytes_read=sum(row["bytes_read"] for row in reports)
         + sum(scan.harvest.table_bytes for scan in scans if scan.harvest.reader == "engine"),
     )
+
+
+def faults_of(
+    reports: Sequence[Mapping[str, Any]], scans: Sequence[TableScan], found_faults: Mapping[int, TableFault]
+) -> tuple[dict[int, TableFault], dict[int, int]]:
+    """The tables that could not be read whole, with the reason, and the rows seen of each table."""
+    faults = {**{row["table"]: _fault(row) for row in reversed(reports) if row["error"]}, **found_faults}
+    rows_of = {scan.table: 0 for scan in scans}
+    for row in reports:
+        rows_of[row["table"]] += row["rows_read"]
+    for scan in scans:
+        if scan.table not in faults and scan.harvest.rows not in (None, rows_of[scan.table]):
+            message = "a reader returned another number of rows than the metadata says"
+            faults[scan.table] = TableFailed(message, error="RowCount")
+    return faults, rows_of
 
 
 def check_complete(pair: Pair, answers: Sequence[Mapping[str, Any]], asked: int, rows_of: Mapping[int, int]) -> None:

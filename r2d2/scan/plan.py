@@ -24,7 +24,9 @@ ITEM_BYTES = 64 << 20
 """Compressed bytes of files that make a work item of their own."""
 
 BUCKET_ROWS = 2_000_000
-"""Fingerprints that one comparing task holds at most, about 400 MB while it sorts them."""
+"""Fingerprints that one comparing task holds at most, about 200 MB while it sorts them."""
+
+_UNKNOWN_ROWS = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -65,6 +67,17 @@ class TableScan:
         """Fingerprints that the scan is expected to yield, before equal ones are counted together."""
         rows = 1_000_000 if self.harvest.rows is None else self.harvest.rows
         return math.ceil(rows * len(self.column_sets) * self.threshold / EVERYTHING)
+
+
+def sample_threshold(harvest: Harvest, sketch_rows: int) -> int:
+    """The threshold under which a table without repeated rows has about `sketch_rows` fingerprints."""
+    rows = _UNKNOWN_ROWS if harvest.rows is None else harvest.rows
+    return min(EVERYTHING, EVERYTHING * sketch_rows // max(1, rows))
+
+
+def is_sampled_whole(harvest: Harvest, sketch_rows: int) -> bool:
+    """Whether the sample of a table, of this size, holds all its rows, and their number is known."""
+    return harvest.rows is not None and sample_threshold(harvest, sketch_rows) == EVERYTHING
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ from r2d2.errors import EngineError
 from r2d2.model import LeafPath, TypeClass, fold, leaf_key, type_class
 
 DUCKDB_VERSION = "2.0.0"
-HASH_VERSION = f"1+duckdb{DUCKDB_VERSION}"
+HASH_VERSION = f"2+duckdb{DUCKDB_VERSION}"
 """Names everything that decides a fingerprint, the keys apart. DuckDB's `hash()` is not stable across its versions."""
 
 _EXACT_INTEGERS = 1 << 53
@@ -161,13 +161,12 @@ class RowHasher:
         # A double holds unscaled / 10^s exactly only if 5^s divides the unscaled value and the quotient fits.
         odd, kind = (5**scale, "BIGINT" if precision <= _NARROW_DECIMAL_DIGITS else "HUGEINT")
         quotient = f"({unscaled} // CAST({odd} AS {kind}))"
-        exact = (
-            f"{unscaled} % CAST({odd} AS {kind}) = 0 AND TRY_CAST(CAST({quotient} AS DOUBLE) AS HUGEINT) = {quotient}"
-        )
+        double = f"CAST({quotient} AS DOUBLE)" if kind == "BIGINT" else _huge_as_double(quotient)
+        exact = f"{unscaled} % CAST({odd} AS {kind}) = 0 AND TRY_CAST({double} AS HUGEINT) = {quotient}"
         if scale > 0:
             point = f"replace({text}, '.', '0.')" if precision == scale else text
             text = f"rtrim(rtrim({point}, '0'), '.')"
-        return self._exact_or_text(exact, self._integer(quotient, divisor=2**scale), text)
+        return self._exact_or_text(exact, self._integer(double, divisor=2**scale), text)
 
     def _exact_or_text(self, exact: str, plain: Digest, text: str) -> Digest:
         spelled = self._bytes(text, "number")
@@ -292,6 +291,11 @@ def leaf_value(column: Column, path: LeafPath) -> tuple[str, pa.DataType]:
 def structs_on(paths: Sequence[LeafPath]) -> list[LeafPath]:
     """Paths of the structs above some leaves, each once, in order of first appearance."""
     return list(dict.fromkeys(path[:end] for path in paths for end in range(1, len(path))))
+
+
+def _huge_as_double(sql: str) -> str:
+    """A HUGEINT as DOUBLE: DuckDB's own cast of a negative one below -2^53 may miss the double that it equals."""
+    return f"(sign({sql}) * CAST(abs({sql}) AS DOUBLE))"
 
 
 def _lane(digest: Digest, lane: int) -> str:

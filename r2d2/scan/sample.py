@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import duckdb
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -87,8 +86,3 @@ def sample_batches(
             kept = pa.RecordBatch.from_pydict(columns).filter(pc.is_valid(columns["h1"]))
             if kept.num_rows:
                 yield own.column_set, kept
-
-
-def buckets_of(first_lane: pa.Array, first_bucket: int, buckets: int) -> pa.Array:
-    """The bucket of each fingerprint by its first lane."""
-    return pa.array((np.asarray(first_lane) % np.uint64(buckets)).astype(np.int32) + np.int32(first_bucket))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -16,6 +16,8 @@ from r2d2.scan.field_ids import columns_by_id
 from r2d2.scan.footer.read import Footer
 from r2d2.scan.observe import Expected, Observer, observer
 from r2d2.scan.rowhash import Column, Digest, RowHasher, leaf_column, leaf_value
+
+T = TypeVar("T")
 
 _ROW_NUMBER = "file_row_number"  # DuckDB's option and the column that it adds
 
@@ -36,10 +38,15 @@ class Source:
 
     def column(self, name: str) -> Column | None:
         """The column of this exact name, else the only one that differs by case; None where the source lacks it."""
-        if name in self.columns or self.exact:
-            return self.columns.get(name)
-        folded = [column for other, column in self.columns.items() if fold(other) == fold(name)]
-        return folded[0] if len(folded) == 1 else None
+        return named(self.columns, name, exact=self.exact)
+
+
+def named(columns: Mapping[str, T], name: str, *, exact: bool) -> T | None:
+    """What has this exact name, else, unless `exact`, the only one whose name differs by case; None: nothing has."""
+    if name in columns or exact:
+        return columns.get(name)
+    folded = [column for other, column in columns.items() if fold(other) == fold(name)]
+    return folded[0] if len(folded) == 1 else None
 
 
 def parquet_source(

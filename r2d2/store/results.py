@@ -7,6 +7,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ import pyarrow.parquet as pq
 from r2d2.errors import UsageError
 
 _TEXT, _TEXTS, _FLAG = pa.string(), pa.list_(pa.string()), pa.bool_()
-_SIZE, _REAL = pa.int64(), pa.float64()
+_SIZE, _REAL, _MOMENT = pa.int64(), pa.float64(), pa.timestamp("us", tz="UTC")
 _COLUMNS = pa.list_(pa.struct({"name": pa.string(), "type": pa.string()}))
 
 RESULT_SCHEMAS: dict[str, pa.Schema] = {
@@ -32,19 +33,31 @@ RESULT_SCHEMAS: dict[str, pa.Schema] = {
     ),
     "edges": pa.schema(
         {"child": _TEXT, "parent": _TEXT, "relation": _TEXT, "bag": _FLAG, "set": _FLAG}
-        | {"child_rows": _SIZE, "parent_rows": _SIZE, "columns": _TEXTS, "proof": _TEXT}
+        | {"child_rows": _SIZE, "parent_rows": _SIZE, "columns": _TEXTS, "proof": _TEXT, "recipe_reason": _TEXT}
     ),
     "unions": pa.schema({"child": _TEXT, "parents": _TEXTS, "set": _FLAG, "bag": _FLAG}),
     "near": pa.schema(
         {"child": _TEXT, "parent": _TEXT, "estimate": _REAL, "low": _REAL, "high": _REAL, "differing_columns": _TEXTS}
+        | {"difference": _TEXT, "columns": _TEXTS, "rows_only_in_child": _REAL, "rows_only_in_child_low": _REAL}
+        | {"rows_only_in_child_high": _REAL, "sampled_rows": _SIZE, "child_bytes": _SIZE, "suggestion": _TEXT}
+    ),
+    "recipes": pa.schema(
+        {"child": _TEXT, "parents": _TEXTS, "recipe_kind": _TEXT, "setup_sql": _TEXTS, "recipe_sql": _TEXT}
+        | {"read_bytes": _SIZE, "stored_bytes": _SIZE, "expires": pa.date32(), "through": _TEXTS}
     ),
     "proposals": pa.schema(
         {"table": _TEXT, "parents": _TEXTS, "recipe_kind": _TEXT, "setup_sql": _TEXTS, "recipe_sql": _TEXT}
         | {"bytes": _SIZE, "history_bytes": _SIZE, "saving_per_month": _REAL}
-        | {"rebuild_seconds": _REAL, "rebuild_cost": _REAL, "reason": _TEXT}
+        | {"rebuild_seconds": _REAL, "rebuild_cost": _REAL, "reason": _TEXT, "through": _TEXTS}
     ),
     "decisions": pa.schema(
         {"table": _TEXT, "decision": _TEXT, "reason": _TEXT, "cost_kept": _REAL, "cost_deleted": _REAL}
+        | {"constraint": _TEXT}
+    ),
+    "candidates": pa.schema(
+        {"table": _TEXT, "history_bytes": _SIZE, "shared_bytes": _SIZE, "keep_reason": _TEXT}
+        | {"no_recipe_reason": _TEXT, "created": _MOMENT, "last_write": _MOMENT}
+        | {"owner": _TEXT, "tags": _TEXTS, "keep": _FLAG}
     ),
     "failures": pa.schema({"table": _TEXT, "parent": _TEXT, "stage": _TEXT, "error": _TEXT, "message": _TEXT}),
 }
@@ -54,7 +67,11 @@ SUMMARY_FILE = "summary.json"
 REPORT_FILE = "report.html"
 TABLE_FILES: dict[str, str] = {name: f"{name}.parquet" for name in RESULT_SCHEMAS}
 
+KEYS = "keys"
+"""Folder of the key lists that recipes read: private, since they hold row values."""
+
 _LOCK_FILE = ".lock"
+_KEY_FILE = re.compile(r"[0-9a-f]{64}\.parquet")
 _EVIDENCE = ".evidence"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -140,6 +157,7 @@ class ResultFolder:
                     _write_durably(self.path / _new(name), content)
                 self._swap(list(contents))
                 self._remove_old_evidence()
+                self._remove_old_keys(tables["recipes"])
         except BaseException:
             with contextlib.suppress(OSError):
                 self._remove_unfinished()
@@ -171,6 +189,17 @@ class ResultFolder:
             for folder in (self.path / _EVIDENCE).iterdir():
                 if folder.name != kept:
                     shutil.rmtree(folder, ignore_errors=True)
+
+    def _remove_old_keys(self, recipes: pa.Table) -> None:
+        """Remove the key lists that no recipe of these results reads."""
+        statements = (text for setup in recipes["setup_sql"].to_pylist() for text in setup or ())
+        used = {name for text in statements for name in _KEY_FILE.findall(text)}
+        with contextlib.suppress(OSError):
+            for file in (self.path / KEYS).iterdir():
+                if _KEY_FILE.fullmatch(file.name) and file.name not in used:
+                    file.unlink(missing_ok=True)
+            if not used:
+                (self.path / KEYS).rmdir()
 
     def _swap(self, names: list[str]) -> None:
         for name in reversed(names):

@@ -6,16 +6,16 @@ It does so from the fingerprints of every row of both tables, or because the chi
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from r2d2.model import Edge, SchemaClass, leaf_key, leaf_path
 from r2d2.scan.compare import Verdict
-from r2d2.scan.job import compare_tables
-from r2d2.scan.plan import Pair, TableScan, column_order, column_sets
-from r2d2.scan.stored import VERIFY, read_graph, read_identical, read_pairs, write_verdicts
+from r2d2.scan.job import Comparison, compare_tables
+from r2d2.scan.plan import Pair, TableScan, column_order, column_sets, is_sampled_whole
+from r2d2.scan.stored import VERIFY, read_graph, read_identical, read_pairs, read_verdicts, write_verdicts
 from r2d2.verify.remainders import compare_remainders
 
 if TYPE_CHECKING:
@@ -45,13 +45,15 @@ def run_verify(run: StageRun, graph_stage: str, identity_stage: str, pairs_stage
         run: The audit.
         graph_stage: Whose schema classes the pairs belong to.
         identity_stage: Whose pairs are proved by their files.
-        pairs_stage: Whose pairs are decided here, by their rows.
+        pairs_stage: Whose pairs are decided here, by their rows; it has compared samples of them.
 
     Returns:
         The edges, and bytes that were read.
     """
     graph = read_graph(run.store, graph_stage, case_sensitive=run.config.case_sensitive)
-    pairs = list(read_pairs(run.store, pairs_stage))
+    surviving = list(read_pairs(run.store, pairs_stage))
+    sampled = sampled_whole(run, surviving, pairs_stage)
+    pairs = [pair for pair in surviving if pair not in sampled.verdicts]
     scans = [
         TableScan(table=table, harvest=run.inventory.harvests[table], column_sets=sets)
         for table, sets in sorted(column_sets(pairs, graph).items())
@@ -63,10 +65,10 @@ def run_verify(run: StageRun, graph_stage: str, identity_stage: str, pairs_stage
     by_rest = compare_remainders(run, graph, sharing)
     run.fail(VERIFY, by_rest.faults)
     class_of = graph.class_of
-    write_verdicts(run.store, VERIFY, {**by_rows.verdicts, **by_rest.verdicts})
+    write_verdicts(run.store, VERIFY, {**sampled.verdicts, **by_rows.verdicts, **by_rest.verdicts})
     edges = [
         edge_of(pair, verdict, comparison.rows_of, class_of[pair.child], class_of[pair.parent])
-        for comparison in (by_rows, by_rest)
+        for comparison in (sampled, by_rows, by_rest)
         for pair, verdict in sorted(comparison.verdicts.items())
         if verdict.missing == 0
     ]
@@ -76,6 +78,20 @@ def run_verify(run: StageRun, graph_stage: str, identity_stage: str, pairs_stage
     counts = {"edges": len(edges), "bytes_read": by_rows.bytes_read + by_rest.bytes_read}
     run.store.commit(VERIFY, counts)
     return counts
+
+
+def sampled_whole(run: StageRun, pairs: Sequence[Pair], samples_stage: str) -> Comparison:
+    """What an earlier stage has found out about pairs of whose tables it has sampled all rows: nothing adds to that.
+
+    The fingerprints in a sample have all their bits, and a sample without a threshold was checked for having every row.
+    """
+    harvests, rows = run.inventory.harvests, run.config.sketch_rows
+    found = read_verdicts(run.store, samples_stage)
+    whole = {table for table, _ in run.inventory.active() if is_sampled_whole(harvests[table], rows)}
+    return Comparison(
+        verdicts={pair: found[pair] for pair in pairs if pair in found and {pair.child, pair.parent} <= whole},
+        rows_of={table: harvests[table].rows or 0 for table in whole},
+    )
 
 
 def read_edges(store: StageStore) -> list[Edge]:

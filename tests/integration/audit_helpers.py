@@ -17,6 +17,7 @@ from r2d2.store.results import read_results
 
 Rows = list[dict[str, Any]]
 EdgeKey = tuple[str, str, str, bool, bool, int, int]
+RunInProcess = Callable[..., Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,20 +60,28 @@ def run_audit(lake: str | Path, out: str | Path, *, spark: Any = None, **options
 
 
 @contextlib.contextmanager
-def own_process() -> Iterator[Callable[..., Any]]:
+def own_process(*, keeps_spark: bool = False) -> Iterator[RunInProcess]:
     """Yields `run(function, *args)`, which calls an importable function in one other process.
 
     A process holds one classic Spark session at most, and one kind of session functions of pyspark, so a test that
     needs a classic session of its own beside the running engine starts it there.
+
+    Args:
+        keeps_spark: Spark starts with the process, and `classic_engine` gives what runs already.
     """
-    with ProcessPoolExecutor(
-        1, mp_context=multiprocessing.get_context("spawn"), initializer=_forget_connect_mode
-    ) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn, initializer=_forget_connect_mode) as pool:
+        if keeps_spark:
+            pool.submit(_keep_spark)  # what is run later finds it, or fails to start it and says why
         yield lambda function, *args: pool.submit(function, *args).result()
 
 
 def _forget_connect_mode() -> None:
     os.environ.pop("SPARK_CONNECT_MODE_ENABLED", None)
+
+
+def _keep_spark() -> None:
+    classic_engine()  # which ends with the process
 
 
 def classic_engine() -> Any:

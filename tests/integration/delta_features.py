@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import json
-import os
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -40,8 +39,6 @@ _QUICK = {
     "spark.sql.sources.parallelPartitionDiscovery.parallelism": "1",
 }
 """For statements over a handful of rows, which compiling and splitting only slow down."""
-
-_SHORT_LIVED_JAVA = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -688,7 +685,6 @@ class MadeLake:
 
 def make_lake(lake: str) -> MadeLake:
     """Make the tables of all cases with Spark, in a process of its own, and Parquet files of their rows beside them."""
-    os.environ["JDK_JAVA_OPTIONS"] = _SHORT_LIVED_JAVA
     unread = [case for case, _ in UNREAD]
     made = MadeLake(wrong={}, rows={})
     with classic_engine() as engine, ThreadPoolExecutor(_MAKER_THREADS) as pool:

@@ -39,10 +39,12 @@ from pyroaring import BitMap64
 from r2d2.lake.iceberg.table import harvest_iceberg
 from r2d2.model import Format, FoundTable, Harvest, leaves
 from r2d2.scan.duck import KernelLimits
-from r2d2.scan.fingerprints import REPORT, scan_items
+from r2d2.scan.fingerprints import scan_items
 from r2d2.scan.items import ColumnSet
 from r2d2.scan.plan import Buckets, TableScan, column_order, items_of
+from r2d2.scan.reports import REPORT
 from r2d2.scan.rowhash import RowHasher
+from tests.unit.fingerprint_rows import counted
 
 HASHER = RowHasher(lane_keys=(0x0123456789ABCDEF, 0xFEDCBA9876543210))
 Fingerprints = Counter[tuple[int, int]]
@@ -103,14 +105,10 @@ def fingerprints_of(harvest: Harvest) -> Fingerprints:
     Raises:
         AssertionError: With the kernel's own words if it could not read a file.
     """
-    counted: Fingerprints = Counter()
-    for batch in _scanned(harvest):
-        for row in batch.to_pylist():
-            if row["column_set"] == REPORT:
-                assert row["error"] == "", (row["status"], row["message"])
-            else:
-                counted[row["first"], row["second"]] += row["count"]
-    return counted
+    counts, reports = counted(_scanned(harvest))
+    for row in reports:
+        assert row["error"] == "", (row["status"], row["message"])
+    return Counter({(first, second): count for (_, first, second), count in counts.items()})
 
 
 def fault_of(harvest: Harvest) -> tuple[str, str]:

@@ -21,7 +21,7 @@ import pytest
 import zstandard
 from deltalake import write_deltalake
 
-from r2d2 import AuditConfig, audit, pipeline, planning
+from r2d2 import AuditConfig, audit, pipeline
 from r2d2.session import Engine
 from r2d2.store.results import ResultFolder, read_results
 from tests.integration.lake_makers import edge_facts, expected_edges
@@ -306,7 +306,7 @@ def remove(path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [replace, remove])
-@pytest.mark.parametrize("stage", ["run_schema_graph", "run_minhash", "run_verify", "build_recipes"])
+@pytest.mark.parametrize("stage", ["run_schema_graph", "run_minhash", "run_verify", "run_recipes"])
 def test_a_table_that_changes_during_the_audit_is_never_in_an_edge(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, change: Callable[[Path], None]
 ) -> None:
@@ -314,8 +314,7 @@ def test_a_table_that_changes_during_the_audit_is_never_in_an_edge(
     lake.mkdir()
     for name in ("parent", "child", "steady"):
         pq.write_table(ROWS.slice(0, 50 if name == "parent" else 20), lake / f"{name}.parquet")
-    module = pipeline if hasattr(pipeline, stage) else planning
-    run = getattr(module, stage)
+    run = getattr(pipeline, stage)
 
     def change_first(*arguments: Any, **options: Any) -> Any:
         if (lake / "child.parquet").exists() and not changed:
@@ -324,7 +323,7 @@ def test_a_table_that_changes_during_the_audit_is_never_in_an_edge(
         return run(*arguments, **options)
 
     changed: list[Path] = []
-    monkeypatch.setattr(module, stage, change_first)
+    monkeypatch.setattr(pipeline, stage, change_first)
     done = audit(AuditConfig(lake=str(lake), out=str(tmp_path / "out")), spark=engine.spark)
     tables, _ = read_results(done.out)
     (failure,) = tables["failures"].to_pylist()

@@ -19,7 +19,7 @@ from r2d2.errors import TableUnsupported
 from r2d2.model import Harvest
 from r2d2.scan.deletes import Deletes
 from r2d2.session import Engine
-from tests.integration.audit_helpers import EdgeKey, Results, own_process, run_audit
+from tests.integration.audit_helpers import EdgeKey, Results, RunInProcess, run_audit
 from tests.integration.delta_features import CASES, READ, TABLE, UNREAD, Case, MadeLake, counted, make_lake
 from tests.integration.delta_tables import assert_claims_hold, harvest
 
@@ -31,11 +31,10 @@ NEEDS_ENGINE = {"evolved_in_list"}
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, MadeLake]:
+def made(spark_process: RunInProcess, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, MadeLake]:
     """The lake with all cases, and what Spark reads from it."""
     lake = tmp_path_factory.mktemp("features") / "lake"
-    with own_process() as run:
-        outcome = run(make_lake, str(lake))
+    outcome = spark_process(make_lake, str(lake))
     assert outcome.wrong == {}
     return lake, outcome
 

@@ -16,7 +16,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from r2d2.session import Engine
-from tests.integration.audit_helpers import EdgeKey, classic_engine, own_process, run_audit
+from tests.integration.audit_helpers import EdgeKey, RunInProcess, classic_engine, run_audit
 
 pytestmark = pytest.mark.slow
 
@@ -165,13 +165,12 @@ SPARK_WRITERS: dict[str, Callable[[Any, str, pa.Table], None]] = {
 
 
 @pytest.fixture(scope="session")
-def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def lake(spark_process: RunInProcess, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One lake with the tables of each writer in a folder of its own."""
     folder = tmp_path_factory.mktemp("delta") / "lake"
     write_parquet_tables(folder / "parquet")
     write_rust_tables(folder / "rust")
-    with own_process() as run:
-        run(write_spark_tables, str(folder / "spark"))
+    spark_process(write_spark_tables, str(folder / "spark"))
     return folder
 
 

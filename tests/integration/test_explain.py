@@ -139,3 +139,55 @@ def test_evidence_is_the_owners_alone_and_only_of_the_last_audit(engine: Engine,
     for _ in range(2):
         found = run_audit(tmp_path / "lake", tmp_path / "out", spark=engine.spark)
     assert [folder.name for folder in (tmp_path / "out" / ".evidence").iterdir()] == [found.summary["run_id"]]
+
+
+def write_paged_lake(lake: Path) -> None:
+    """Parents with a dictionary, and with pages and row groups with gaps between them."""
+    lake.mkdir()
+    names = [f"row{n}" for n in range(0, 200, 2)]
+    sorted_values = [1000 * (n // 100) + n % 100 for n in range(1000)]
+    pq.write_table(pa.table({"t": names * 10}), lake / "names.parquet")
+    pq.write_table(pa.table({"t": ["row2", "row4"]}), lake / "named.parquet")
+    pq.write_table(pa.table({"t": ["row2", "row41", "row98"]}), lake / "unnamed.parquet")
+    pq.write_table(pa.table({"t": ["row113"]}), lake / "one.parquet")
+    pages = {"use_dictionary": False, "write_page_index": True, "data_page_size": 800, "write_batch_size": 100}
+    pq.write_table(pa.table({"x": sorted_values}), lake / "paged.parquet", **pages)
+    pq.write_table(pa.table({"x": sorted_values}), lake / "grouped.parquet", use_dictionary=False, row_group_size=100)
+    pq.write_table(pa.table({"x": [550]}), lake / "between.parquet")
+    pq.write_table(pa.table({"x": [50, 5050]}), lake / "within.parquet")
+
+
+@pytest.mark.core
+def test_pages_refute_and_explain_says_how(
+    engine: Engine, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("r2d2.prune.page_stage.LEAST_BYTES", 0)
+    write_paged_lake(tmp_path / "lake")
+    found = run_audit(tmp_path / "lake", tmp_path / "out", spark=engine.spark)
+    edges = {(edge["child"], edge["parent"]) for edge in found.edges}
+    assert edges == {
+        ("named.parquet", "names.parquet"),
+        ("within.parquet", "paged.parquet"),
+        ("within.parquet", "grouped.parquet"),
+        ("paged.parquet", "grouped.parquet"),
+        ("grouped.parquet", "paged.parquet"),
+    }
+    (bytes_read,) = [stage["bytes"] for stage in found.summary["stages"] if stage["name"] == "min-max"]
+    assert 0 < bytes_read < found.summary["lake_bytes"]
+    reasons = {
+        ("one", "names"): "a value that the dictionaries of the parent's files lack",
+        ("between", "paged"): "a value in none of the ranges of the parent's pages",
+        ("between", "grouped"): "a value in none of the ranges of the parent's pages",
+    }
+    for (child, parent), reason in reasons.items():
+        told_of = told(tmp_path / "out", capsys, child, parent)
+        assert (told_of["verdict"], told_of["stage"]) == ("not contained", "min-max")
+        assert any(reason in one for one in told_of["reasons"]), told_of["reasons"]
+    _, plain, _ = explain(tmp_path / "out", capsys, "one.parquet", "names.parquet")
+    _, full, _ = explain(tmp_path / "out", capsys, "one.parquet", "names.parquet", "--show-values")
+    assert "row113" not in plain
+    assert "row113" in full
+    every = {row["table"] for row in found.tables}
+    for child, parent in sorted((c, p) for c in every for p in every if c != p and (c, p) not in edges):
+        _, out, _ = explain(tmp_path / "out", capsys, child, parent, "--json")
+        assert json.loads(out)["reasons"], (child, parent)

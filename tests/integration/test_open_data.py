@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from r2d2.session import Engine
+from r2d2.store.results import read_results
 from tests.integration.audit_helpers import Results, run_audit
 
 pytestmark = pytest.mark.open_data
@@ -72,6 +73,10 @@ def test_the_command_finds_all_of_the_parquet_lake_and_no_more(open_data: Path, 
     assert results.summary["counts"]["tables"] == 203
     assert results.summary["counts"]["schema_pairs"] == 422
     assert results.summary["bytes_read"] <= 2.2 * results.summary["lake_bytes"]
+    recipes = {(r["child"], *r["parents"]) for r in read_results(str(tmp_path))[0]["recipes"].to_pylist()}
+    for edge in results.edges:
+        assert (edge["recipe_reason"] is None) == ((edge["child"], edge["parent"]) in recipes)
+    assert len(results.proposals) >= 34
     # The promise is wall time on two idle cores. CPU time cannot be more than what they have to give in it, and
     # unlike wall time it does not depend on what else the machine does.
     assert cpu_seconds < WALL_SECONDS * CORES

@@ -29,7 +29,7 @@ from r2d2.model import Harvest, leaves
 from r2d2.prune.blocks import DONE, answer, blocks_of
 from r2d2.prune.evidence import packed_evidence
 from r2d2.prune.schema_graph import build_schema_graph
-from tests.integration.audit_helpers import own_process
+from tests.integration.audit_helpers import RunInProcess, own_process
 from tests.integration.power_lake import (
     COLUMNS,
     SPARK_FORMATS,
@@ -171,26 +171,29 @@ def survivors(harvests: Sequence[Harvest]) -> dict[tuple[int, int], bool]:
     return {(row["child"], row["parent"]): row["bag_excluded"] for row in rows if row["child"] != DONE}
 
 
-def judged_lakes(folder: Path, pairs: int, writers: Sequence[str] = WRITERS) -> list[Judged]:
+def judged_lakes(
+    folder: Path, pairs: int, writers: Sequence[str] = WRITERS, in_spark: RunInProcess | None = None
+) -> list[Judged]:
     """Lakes of ever new seeds until there are as many pairs."""
     found: list[Judged] = []
     for seed in itertools.count():
         if len(found) >= pairs:
             return found
-        found += judged_lake(folder / str(seed) / "lake", seed, writers)
+        found += judged_lake(folder / str(seed) / "lake", seed, writers, in_spark=in_spark)
     return found
 
 
-def judged_lake(lake: Path, seed: int, writers: Sequence[str], tables: int = TABLES) -> list[Judged]:
-    """All pairs of one lake; what Spark writes is written in a process of its own."""
+def judged_lake(
+    lake: Path, seed: int, writers: Sequence[str], tables: int = TABLES, in_spark: RunInProcess | None = None
+) -> list[Judged]:
+    """All pairs of one lake; `in_spark` runs what needs Spark, in a process of its own."""
     lake.mkdir(parents=True)
     made = plans(seed, tables, writers)
     for plan in made:
         if plan.writer not in SPARK_FORMATS:
             write(plan, lake)
-    if by_spark := [plan for plan in made if plan.writer in SPARK_FORMATS]:
-        with own_process() as run:
-            run(write_by_spark, str(lake), by_spark)
+    if in_spark is not None:
+        in_spark(write_by_spark, str(lake), [plan for plan in made if plan.writer in SPARK_FORMATS])
     return judge([Table(written) for written in read_lake(lake)])
 
 
@@ -270,11 +273,13 @@ def pairs_without_spark(tmp_path_factory: pytest.TempPathFactory) -> list[Judged
 
 
 @pytest.fixture(scope="module")
-def pairs_with_spark(java: str, tmp_path_factory: pytest.TempPathFactory) -> list[Judged]:
-    return judged_lakes(tmp_path_factory.mktemp("power_spark"), PAIRS // 5, WITH_SPARK)
+def pairs_with_spark(spark_process: RunInProcess, tmp_path_factory: pytest.TempPathFactory) -> list[Judged]:
+    return judged_lakes(tmp_path_factory.mktemp("power_spark"), PAIRS // 5, WITH_SPARK, spark_process)
 
 
-@pytest.fixture(params=["without", pytest.param("with", marks=[pytest.mark.java, pytest.mark.slow])])
+@pytest.fixture(
+    params=["without", pytest.param("with", marks=[pytest.mark.engine, pytest.mark.java, pytest.mark.slow])]
+)
 def pairs(request: pytest.FixtureRequest) -> list[Judged]:
     """Judged pairs of tables, without and with Spark among the writers."""
     found: list[Judged] = request.getfixturevalue(f"pairs_{request.param}_spark")
@@ -330,7 +335,8 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as made:
         judged_pairs = judged_lakes(Path(made, "without"), PAIRS)
         if "--spark" in sys.argv:
-            judged_pairs += judged_lakes(Path(made, "with"), PAIRS // 5, WITH_SPARK)
+            with own_process(keeps_spark=True) as run:
+                judged_pairs += judged_lakes(Path(made, "with"), PAIRS // 5, WITH_SPARK, run)
     print(markdown(power_by_writer(judged_pairs)))
     contained_pairs = [pair for pair in judged_pairs if pair.contained]
     print(f"\n{len(judged_pairs):,} pairs, {len(contained_pairs):,} of them contained; none of these is refuted,")

@@ -67,5 +67,5 @@ def test_a_submitted_job_gives_what_sail_gives_and_passes_its_status_on(tmp_path
     assert set(by_spark.not_ok()) == {"damaged.parquet"}
     assert ("all.parquet", "delta", "equal", True, True, 50, 50) in by_spark.edge_keys
     assert by_spark.edge_keys == by_sail.edge_keys
-    assert len(by_sail.proposals) == 1
+    assert len(by_sail.proposals) == 3
     assert proposed(by_spark) == proposed(by_sail)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 
-import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -13,9 +12,10 @@ from hypothesis import strategies as st
 from r2d2.errors import EngineError
 from r2d2.model import FileStamp, Fragment, Harvest
 from r2d2.scan.compare import PAIRS, compare_bucket
-from r2d2.scan.fingerprints import FINGERPRINTS, REPORT
 from r2d2.scan.job import check_complete
 from r2d2.scan.plan import Buckets, Pair, TableScan, assign_buckets, deal, items_of, pair_rows
+from r2d2.scan.reports import FINGERPRINTS, REPORT
+from tests.unit.fingerprint_rows import packed_row
 
 FULL = -1  # all 64 bits set: nothing is above it
 
@@ -24,20 +24,14 @@ rows = st.lists(st.tuples(st.integers(-2, 2), st.integers(0, 1)), max_size=12)
 
 
 def fingerprint_table(bags: dict[int, list[tuple[int, int]]]) -> pa.Table:
-    columns = [(table, first, second) for table, bag in bags.items() for first, second in bag]
-    count = len(columns)
-    arrays = {
-        "bucket": np.zeros(count, np.int32),
-        "table": np.array([c[0] for c in columns], np.int32),
-        "column_set": np.zeros(count, np.int32),
-        "first": np.array([c[1] for c in columns], np.int64),
-        "second": np.array([c[2] for c in columns], np.int64),
-        "count": np.ones(count, np.int64),
-        "rows_read": np.zeros(count, np.int64),
-        "bytes_read": np.zeros(count, np.int64),
-    }
-    texts = {name: pa.repeat("", count) for name in ("error", "message", "status")}
-    return pa.table({**{n: pa.array(a) for n, a in arrays.items()}, **texts}, schema=FINGERPRINTS)
+    """Each bag in two parts, as of two files."""
+    packed = [
+        packed_row(0, table, 0, Counter(part))
+        for table, bag in bags.items()
+        for part in (bag[: len(bag) // 2], bag[len(bag) // 2 :])
+        if part
+    ]
+    return pa.Table.from_pylist(packed, schema=FINGERPRINTS)
 
 
 def pairs_of(*pairs: tuple[int, int], last: int = FULL) -> pa.Table:
@@ -59,7 +53,7 @@ def test_verdicts_equal_those_of_counters(
 
 def test_reports_pass_through() -> None:
     report = {
-        "bucket": 0, "table": 3, "column_set": REPORT, "first": 0, "second": 0, "count": 0,
+        "bucket": 0, "table": 3, "column_set": REPORT, "packed": b"",
         "rows_read": 5, "bytes_read": 7, "error": "Changed", "message": "changed", "status": "failed",
     }  # fmt: skip
     found = compare_bucket(pa.Table.from_pylist([report], schema=FINGERPRINTS), pairs_of()).to_pylist()

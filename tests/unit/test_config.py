@@ -79,7 +79,7 @@ def test_every_listed_choice_is_allowed(options: dict[str, str]) -> None:
 
 
 def test_an_unknown_option_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(UsageError, match=r"unknown option 'colour'; known: assume_reads, .*, work"):
+    with pytest.raises(UsageError, match=r"unknown option 'colour'; known: access, assume_reads, .*, work"):
         AuditConfig.from_options({"lake": "l", "out": "o", "colour": "red"})
 
 

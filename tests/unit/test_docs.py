@@ -18,8 +18,11 @@ from r2d2.config import AuditConfig
 from r2d2.errors import R2D2Error
 from r2d2.lake.harvest import CLAIM, FRAGMENT, HARVESTS
 from r2d2.lake.inventory import FAILURES, FOUND
+from r2d2.prune.page_stage import PAGE_REASONS
+from r2d2.recipes.stored import REASONS, STORED_RECIPES
 from r2d2.scan.compare import PAIRS, VERDICTS
-from r2d2.scan.fingerprints import FINGERPRINTS
+from r2d2.scan.covers import STORED_UNIONS
+from r2d2.scan.reports import FINGERPRINTS
 from r2d2.scan.stored import CLASS_EDGES, CLASSES, EVIDENCE, IDENTICAL, LEAVES_OF_FILES, STORED_PAIRS
 from r2d2.scan.stored import VERDICTS as STORED_VERDICTS
 from r2d2.session import delta_package
@@ -257,12 +260,16 @@ STORED: dict[str, pa.Schema | pa.StructType] = {
     "minmax/evidence-tables": EVIDENCE,
     "minmax/identical": IDENTICAL,
     "minmax/sharing": STORED_PAIRS,
+    "minmax/pages": PAGE_REASONS,
     "minmax/pairs": STORED_PAIRS,
+    "recipes/recipes": STORED_RECIPES,
+    "recipes/reasons": REASONS,
     "minhash/verdicts": STORED_VERDICTS,
     "minhash/lies": LEAVES_OF_FILES,
     "minhash/pairs": STORED_PAIRS,
     "minhash/failures": FAILURES,
     "verify/edges": EDGES,
+    "unions/unions": STORED_UNIONS,
     "fragments": FRAGMENT,
     "claims": CLAIM,
     "FINGERPRINTS": FINGERPRINTS,

@@ -5,12 +5,18 @@ from __future__ import annotations
 import itertools
 import math
 import random
+import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r2d2.retention.optret import Option, Reduction, rebuildable, solve, split
+from r2d2.retention.instance import Option, rebuildable, split, total
+from r2d2.retention.line import line_of, solve_line
+from r2d2.retention.local import greedy, improve, search
+from r2d2.retention.optret import solve
+from r2d2.retention.program import Program
+from r2d2.retention.reduction import Reduction
 
 N = 9
 
@@ -121,3 +127,108 @@ def test_without_time_the_greedy_plan_is_feasible_and_bounded() -> None:
 def test_components_share_no_table() -> None:
     parts = split({1: {frozenset({2, 3}): 1.0}, 4: {frozenset({3}): 1.0}, 6: {frozenset({5}): 1.0}})
     assert [sorted(part) for part in parts] == [[6], [1, 4]]
+
+
+def line_options(seed: int) -> tuple[dict[int, dict[frozenset[int], float]], list[int]]:
+    """A path of up to 12 tables, ranked in any order, with recipes in one direction or both and some that need none."""
+    rng = random.Random(seed)
+    line = rng.sample(range(20), rng.randint(2, 12))
+    values = (1.0, 2.0, 3.0) if seed % 2 else tuple(rng.uniform(0.1, 9.0) for _ in range(12))
+    options: dict[int, dict[frozenset[int], float]] = {}
+    for one, other in itertools.pairwise(line):
+        ways = [(one, other), (other, one)]
+        for child, parent in rng.sample(ways, rng.choice((1, 2))):
+            options.setdefault(child, {})[frozenset({parent})] = rng.choice(values)
+    for table in line:
+        if rng.random() < 0.1:
+            options.setdefault(table, {})[frozenset()] = rng.choice(values)
+    return options, line
+
+
+def as_list(options: dict[int, dict[frozenset[int], float]]) -> list[Option]:
+    return [Option(child=c, parents=p, saving=s) for c, found in options.items() for p, s in found.items()]
+
+
+def test_dynamic_programming_on_a_line_saves_what_the_integer_program_saves() -> None:
+    for seed in range(500):
+        options, line = line_options(seed)
+        found = line_of(options)
+        assert found in (line, line[::-1]), seed
+        deleted = solve_line(options, found)
+        program = Program([options])
+        best, _, proved = program.maximise_saving(60)
+        assert proved
+        assert saving_of(deleted, as_list(options)) == pytest.approx(total(rebuildable(options, best)), rel=1e-8), seed
+
+
+def test_of_lines_that_save_the_same_the_preferred_tables_are_kept() -> None:
+    for seed in range(1, 80, 2):
+        options, _ = line_options(seed)
+        line = line_of(options)
+        assert line is not None
+        _, plans = exhaustive(as_list(options))
+        kept = {sum(table + 1 for table in set(line) - plan) for plan in plans}
+        assert sum(table + 1 for table in set(line) - solve_line(options, line)) == min(kept), seed
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {0: {frozenset({1}): 1.0}, 1: {frozenset({2}): 1.0}, 2: {frozenset({0}): 1.0}},
+        {0: {frozenset({1}): 1.0, frozenset({2}): 1.0, frozenset({3}): 1.0}},
+        {0: {frozenset({1, 2}): 1.0}},
+    ],
+    ids=["ring", "star", "union"],
+)
+def test_what_is_no_line_is_told_apart(options: dict[int, dict[frozenset[int], float]]) -> None:
+    assert line_of(options) is None
+
+
+def test_a_long_line_takes_linear_time() -> None:
+    seconds = []
+    for n in (20_000, 40_000):
+        options = {c: {frozenset({c - 1}): 1.0 + c % 7} for c in range(1, n)}
+        begun = time.process_time()
+        solve_line(options, list(range(n)))
+        seconds.append(time.process_time() - begun)
+    assert seconds[1] < 4 * seconds[0]
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(options=options_strategy(few_values) | options_strategy(any_values))
+def test_local_search_is_feasible_and_no_worse_than_greedy(options: list[Option]) -> None:
+    graph: dict[int, dict[frozenset[int], float]] = {}
+    for option in options:
+        found = graph.setdefault(option.child, {})
+        found[option.parents] = max(option.saving, found.get(option.parents, 0.0))
+    first = greedy(graph)
+    better = search(graph, time.monotonic() + 60)
+    assert rebuildable(graph, improve(graph, set(first), 0.0)).keys() == first, "without time nothing changes"
+    one, other = saving_of(first, options), saving_of(better, options)
+    assert one is not None
+    assert other is not None
+    assert one * (1 - 1e-12) <= other <= exhaustive(options)[0] * (1 + 1e-9)
+
+
+def test_a_component_above_the_size_is_searched_and_states_its_gap() -> None:
+    gaps = []
+    for seed in range(40):
+        rng = random.Random(seed)
+        pairs = [p for p in itertools.permutations(range(N), 2) if rng.random() < 0.4]
+        options = [Option(child=c, parents=frozenset({p}), saving=rng.uniform(1, 9)) for c, p in pairs]
+        solution = solve(options, time_limit_seconds=60, exact_tables=0)
+        saving, (best, _) = saving_of(solution.deleted, options), exhaustive(options)
+        assert saving is not None
+        assert saving <= best * (1 + 1e-9)
+        assert best <= solution.bound * (1 + 1e-9)
+        assert not solution.optimal or saving == pytest.approx(best, rel=1e-8)
+        gaps.append(1 - saving / best if best else 0.0)
+    assert sum(gaps) / len(gaps) < 0.03
+
+
+def test_a_search_without_time_is_feasible() -> None:
+    options = as_list({c: {frozenset({(c + 1) % N}): 1.0 + c} for c in range(N)})
+    solution = solve(options, time_limit_seconds=0, exact_tables=0)
+    saving = saving_of(solution.deleted, options)
+    assert saving is not None
+    assert 0 < saving <= solution.bound

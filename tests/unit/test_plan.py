@@ -12,7 +12,8 @@ import pytest
 
 from r2d2.errors import UsageError
 from r2d2.model import Recipe
-from r2d2.retention.plan import Candidate, Decision, Plan, plan_retention
+from r2d2.retention.offers import Candidate
+from r2d2.retention.plan import Decision, Plan, plan_retention
 from r2d2.retention.prices import load_price_book
 
 PRICES = load_price_book()
@@ -202,7 +203,7 @@ def test_the_cheaper_recipe_is_used_and_several_parents_are_named() -> None:
     recipes = [recipe(2, 0, read_bytes=5 * GIB), recipe(2, 0, 1, kind="union", read_bytes=2 * GIB)]
     decision = plan([table(0), table(1), table(2)], recipes, reads=0.1).decisions[2]
     assert decision.recipe == recipes[1]
-    assert decision.reason == "rebuilt from `t0` and `t1`"
+    assert decision.reason == "its rows are those of `t0` and `t1` together"
 
 
 def test_an_empty_lake_has_an_empty_plan() -> None:

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r2d2.errors import UsageError
-from r2d2.store.results import REPORT_FILE, RESULT_SCHEMAS, SUMMARY_FILE, TABLE_FILES, ResultFolder, read_results
+from r2d2.store.results import KEYS, REPORT_FILE, RESULT_SCHEMAS, SUMMARY_FILE, TABLE_FILES, ResultFolder, read_results
 
 ALL_FILES = {*TABLE_FILES.values(), REPORT_FILE, SUMMARY_FILE}
 
@@ -35,6 +35,7 @@ edge_rows = st.lists(
             "parent_rows": st.integers(0, 2**62),
             "columns": st.lists(names, max_size=3),
             "proof": st.just("scan"),
+            "recipe_reason": st.none() | names,
         }
     ),
     max_size=12,
@@ -347,3 +348,18 @@ def test_columns_of_a_newer_version_are_left_out(tmp_path: Path) -> None:
     path = tmp_path / "edges.parquet"
     pq.write_table(pq.read_table(path).append_column("newer", pa.array(["x"])), path)
     assert read_results(str(tmp_path))[0]["edges"].schema == RESULT_SCHEMAS["edges"]
+
+
+def test_key_lists_stay_while_a_recipe_reads_them(tmp_path: Path) -> None:
+    keys = tmp_path / KEYS
+    keys.mkdir()
+    used, unused = (keys / f"{digit * 64}.parquet" for digit in "ab")
+    for file in (used, unused, keys / "mine.txt"):
+        file.write_bytes(b"")
+    row = {"child": "r", "setup_sql": [f"CREATE OR REPLACE TEMPORARY VIEW `k` USING parquet OPTIONS (path '{used}')"]}
+    with ResultFolder.open(str(tmp_path), "lake") as folder:
+        folder.commit(results_of("r", recipes=[row]), {"run_id": "r"}, "r")
+    assert {file.name for file in keys.iterdir()} == {used.name, "mine.txt"}
+    with ResultFolder.open(str(tmp_path), "lake") as folder:
+        folder.commit(results_of("s"), {"run_id": "s"}, "s")
+    assert {file.name for file in keys.iterdir()} == {"mine.txt"}

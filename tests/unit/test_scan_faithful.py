@@ -21,10 +21,11 @@ from r2d2.model import leaves
 from r2d2.scan.duck import KernelLimits
 from r2d2.scan.faithful import below_microsecond
 from r2d2.scan.files import stamp
-from r2d2.scan.fingerprints import REPORT, scan_items
+from r2d2.scan.fingerprints import scan_items
 from r2d2.scan.footer.read import read_footer
 from r2d2.scan.items import EVERYTHING, ColumnSet, ScanFile, ScanItem
 from r2d2.scan.rowhash import RowHasher
+from tests.unit.fingerprint_rows import counted
 from tests.unit.forgery import (
     BINARY,
     BOUNDS,
@@ -62,12 +63,7 @@ def scan(path: Path, *, names: list[str] | None = None, threshold: int = EVERYTH
         column_sets=(ColumnSet(id=0, paths=tuple(paths)), ColumnSet(id=1, paths=tuple(paths[:1]))) if paths else (),
         threshold=threshold,
     )
-    rows = pa.Table.from_batches(list(scan_items([item], HASHER, KernelLimits()))).to_pylist()
-    report = rows.pop()
-    assert report["column_set"] == REPORT
-    counts: Counter[tuple[int, ...]] = Counter()
-    for row in rows:
-        counts[row["column_set"], row["first"], row["second"]] += row["count"]
+    counts, (report,) = counted(scan_items([item], HASHER, KernelLimits()))
     return counts, report
 
 

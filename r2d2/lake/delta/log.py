@@ -59,12 +59,13 @@ class Snapshot:
     """A Delta table at one version.
 
     Attributes:
-        version: The newest version that the listing showed.
+        version: The newest version that the listing showed, or the older one that was asked for.
         protocol, metadata: The actions in force.
         live: Live files, sorted by uri.
         schemas: Every schema text that the log still shows.
         whole_history: Whether the log still reaches back to version 0.
         has_commit: Whether the commit of this very version is still there, not only its checkpoint.
+        written_ms: When the commit of this version says it was made; None where that is not known.
         bytes_read: Bytes of the log files that were read.
     """
 
@@ -75,6 +76,7 @@ class Snapshot:
     schemas: frozenset[str]
     whole_history: bool
     has_commit: bool
+    written_ms: int | None
     bytes_read: int
 
 
@@ -88,27 +90,37 @@ class _State:
     schemas: set[str] = field(default_factory=set)
 
 
-def read_snapshot(table_uri: str, files: Files) -> Snapshot:
-    """Replay the log up to the newest version of the listing.
+def read_snapshot(table_uri: str, files: Files, version: int | None = None) -> Snapshot:
+    """Replay the log up to the newest version of the listing, or to an older one.
 
     Args:
         table_uri: Folder of the table, absolute, without a slash at its end.
         files: What `list_files` returned for it.
+        version: The older version.
 
     Raises:
         TableFailed: If the log is empty, has a gap, or cannot be read.
     """
-    log = {name.removeprefix(LOG): file for name, file in files.items() if name.startswith(LOG)}
-    commits = {int(match[1]): name for name in log if (match := _COMMIT.fullmatch(name))}
-    checkpoints = complete_checkpoints(log)
+    log, commits, checkpoints = log_files(files)
     if not commits and not checkpoints:
         raise TableFailed("the Delta log has no commit and no complete checkpoint", error="DeltaLog")
-    version = max([*commits, *checkpoints])
-    base = max(checkpoints, default=-1)
+    version = max([*commits, *checkpoints]) if version is None else version
+    base = max((checkpoint for checkpoint in checkpoints if checkpoint <= version), default=-1)
     missing = next((v for v in range(base + 1, version + 1) if v not in commits), None)
     if missing is not None:
         raise TableFailed(_gap(missing, log, checkpoints), error="DeltaLog")
-    return _Replay(table_uri, log).run(version, base, commits, checkpoints.get(base, []))
+    return Replay(table_uri, log).run(version, base, commits, checkpoints.get(base, []))
+
+
+def log_files(files: Files) -> tuple[Files, dict[int, str], dict[int, list[str]]]:
+    """The files of a log by name; by version, its commits and the files of its complete checkpoints.
+
+    Args:
+        files: What `list_files` returned for the table.
+    """
+    log = {name.removeprefix(LOG): file for name, file in files.items() if name.startswith(LOG)}
+    commits = {int(match[1]): name for name in log if (match := _COMMIT.fullmatch(name))}
+    return log, commits, complete_checkpoints(log)
 
 
 def _gap(missing: int, log: Files, checkpoints: dict[int, list[str]]) -> str:
@@ -118,7 +130,7 @@ def _gap(missing: int, log: Files, checkpoints: dict[int, list[str]]) -> str:
     return f"commit {missing} of the Delta log is missing{after}"
 
 
-class _Replay:
+class Replay:
     """Reads the files of one log and folds their actions."""
 
     def __init__(self, table_uri: str, log: Files) -> None:
@@ -126,14 +138,16 @@ class _Replay:
         self.log = log
         self.state = _State()
         self.origins: dict[str, Origin] = {}
+        self.written_ms: int | None = None
         self.bytes_read = 0
 
     def run(self, version: int, base: int, commits: dict[int, str], checkpoint: list[str]) -> Snapshot:
+        """Replay a checkpoint and the commits after it, up to a version."""
         earlier = self._read_provenance(base, commits)
         for name in checkpoint:
-            self._fold_checkpoint(name)
+            self.fold_checkpoint(name)
         for v in range(base + 1, version + 1):
-            self._fold_commit(self._json_actions(commits[v], f"commit {v} of the Delta log"))
+            self.fold_commit(self.read_commit(v, commits[v]))
         state = self.state
         if state.protocol is None or state.metadata is None:
             raise TableFailed("the Delta log has no protocol or no metadata", error="DeltaLog")
@@ -145,6 +159,7 @@ class _Replay:
             schemas=frozenset(state.schemas),
             whole_history=earlier == 0,
             has_commit=version in commits,
+            written_ms=self.written_ms if version in commits else None,
             bytes_read=self.bytes_read,
         )
 
@@ -154,7 +169,7 @@ class _Replay:
         found: list[list[Action]] = []
         while first > max(0, base + 1 - PROVENANCE_COMMITS) and first - 1 in commits:
             try:
-                found.append(self._json_actions(commits[first - 1], f"commit {first - 1} of the Delta log"))
+                found.append(self.read_commit(first - 1, commits[first - 1]))
             except TableFault:  # the checkpoint replaces it, so a broken one only leaves writers unknown
                 break
             first -= 1
@@ -165,35 +180,41 @@ class _Replay:
 
     def _note_origins(self, actions: list[Action]) -> None:
         info = next((info for action in actions if (info := as_object(action.get("commitInfo")))), {})
+        self.written_ms = as_milliseconds(info.get("inCommitTimestamp", info.get("timestamp")))
         origin = Origin(engine=str(info.get("engineInfo") or ""), operation=str(info.get("operation") or ""))
         for action in actions:
             if action.get("add") is not None:
-                self.origins[self._key(action["add"])[0]] = origin
+                self.origins[self.key(action["add"])[0]] = origin
 
     def _note_schemas(self, actions: list[Action]) -> None:
         for action in actions:
             if metadata := as_object(action.get("metaData")):
                 self.state.schemas.add(str(metadata.get("schemaString")))
 
-    def _fold_commit(self, actions: list[Action]) -> None:
+    def read_commit(self, version: int, name: str) -> list[Action]:
+        """The actions of a commit."""
+        return self._json_actions(name, f"commit {version} of the Delta log")
+
+    def fold_commit(self, actions: list[Action]) -> None:
+        """Bring the state to the version that a commit makes."""
         self._note_origins(actions)
         # within one version a file may be removed and added with another deletion vector, in any order
         for action in actions:
             if action.get("remove") is not None:
-                self.state.live.pop(self._key(action["remove"]), None)
+                self.state.live.pop(self.key(action["remove"]), None)
         self._fold(actions)
 
     def _fold(self, actions: list[Action]) -> None:
         self._note_schemas(actions)
         for action in actions:
             if action.get("add") is not None:
-                key = self._key(action["add"])
+                key = self.key(action["add"])
                 origin = self.origins.get(key[0], Origin())
                 self.state.live[key] = LiveFile(uri=key[0], add=action["add"], origin=origin)
             self.state.protocol = as_object(action.get("protocol")) or self.state.protocol
             self.state.metadata = as_object(action.get("metaData")) or self.state.metadata
 
-    def _key(self, action: Any) -> tuple[str, str]:
+    def key(self, action: Any) -> tuple[str, str]:
         """The data file and its deletion vector: what identifies a logical file."""
         path = as_object(action).get("path")
         if not isinstance(path, str):
@@ -203,7 +224,8 @@ class _Replay:
         name = f"{vector.get('storageType', '')}{vector.get('pathOrInlineDv', '')}"
         return data_file_uri(self.table_uri, path), name if offset is None else f"{name}@{offset}"
 
-    def _fold_checkpoint(self, name: str) -> None:
+    def fold_checkpoint(self, name: str) -> None:
+        """Add what a file of a checkpoint holds to the state."""
         what = "a checkpoint of the Delta log"
         actions = self._json_actions(name, what) if name.endswith(".json") else self._parquet_actions(name, what)
         self._fold(actions)
@@ -237,6 +259,11 @@ class _Replay:
 def parse_json(text: bytes | str) -> Any:
     """JSON with exact numbers: integers as int, all others as Decimal."""
     return json.loads(text, parse_float=Decimal)
+
+
+def as_milliseconds(value: Any) -> int | None:
+    """Milliseconds since 1970 as a log has them; None for what is no time of the years 1970 to 9999."""
+    return value if type(value) is int and 0 <= value < 253_402_300_800_000 else None
 
 
 def as_object(value: Any) -> Action:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from r2d2.errors import TableFailed, TableFault, TableUnsupported
 from r2d2.lake.delta.files import Files, data_file_uri, is_absolute, list_files, shown
-from r2d2.lake.delta.log import LOG, LiveFile, Snapshot, as_object, parse_json, read_snapshot
+from r2d2.lake.delta.log import LOG, LiveFile, Snapshot, as_milliseconds, as_object, parse_json, read_snapshot
 from r2d2.lake.delta.schema import DeltaSchema, holds_structs_in_lists, parse_schema
 from r2d2.lake.delta.stats import file_stats, hides_nan, hides_values, live_rows, log_claims, partition_claim
 from r2d2.lake.delta.vectors import vector_deletes, vector_uri
@@ -40,6 +40,9 @@ _UNREAD_PROPERTIES = {
 }
 """Beginnings of table properties that move commits or data elsewhere, by the name of their feature."""
 
+TOLD = ("owner", "tags", "r2d2.keep")
+"""Table properties that policies ask for."""
+
 PADDED = "it has CHAR columns, which some engines pad with blanks"
 """Reason against recipes and against the engine's reader: texts are compared by the bytes that the files hold."""
 
@@ -49,11 +52,12 @@ _UNOPENABLE = re.compile(r'[^ -~]|[ "#%*<>?\[\]\\`{}]')
 _TIME_TRAVEL = re.compile(r"@(?:v\d+|\d{17})$")
 
 
-def harvest_delta(found: FoundTable) -> Harvest:
-    """Pin the newest snapshot of a Delta table and read its metadata from the log.
+def harvest_delta(found: FoundTable, version: int | None = None) -> Harvest:
+    """Pin the newest snapshot of a Delta table, or an older one, and read its metadata from the log.
 
     Args:
         found: The table; its uri is the folder that holds `_delta_log`, local or in an object store.
+        version: The older version.
 
     Returns:
         One fragment per live data file, sorted by uri. `history_bytes` are the files below the folder that the
@@ -64,9 +68,9 @@ def harvest_delta(found: FoundTable) -> Harvest:
         TableFailed: If the log or a file that it names is missing or damaged.
         TableUnsupported: For protocol features, types and partition values that are not read.
     """
-    uri = found.uri.rstrip("/") if is_remote(found.uri) else os.path.abspath(found.uri)
+    uri = table_uri(found)
     files = list_files(uri)
-    snapshot = read_snapshot(uri, files)
+    snapshot = read_snapshot(uri, files, version)
     _check_protocol(snapshot)
     mode = _column_mapping(snapshot)
     metadata = snapshot.metadata
@@ -87,8 +91,16 @@ def harvest_delta(found: FoundTable) -> Harvest:
         spark_only_reason=_spark_only_reason(snapshot, schema),
         no_parent_reason=_no_parent_reason(uri, snapshot, schema),
         stored_as=_stored_as(uri, snapshot, schema, mode),
+        created_ms=as_milliseconds(metadata.get("createdTime")),
+        written_ms=snapshot.written_ms,
+        properties=_told(_configuration(snapshot)),
         bytes_read=snapshot.bytes_read,
     )
+
+
+def table_uri(found: FoundTable) -> str:
+    """The folder of a table, absolute, without a slash at its end."""
+    return found.uri.rstrip("/") if is_remote(found.uri) else os.path.abspath(found.uri)
 
 
 def _check_protocol(snapshot: Snapshot) -> None:
@@ -114,6 +126,12 @@ def _check_protocol(snapshot: Snapshot) -> None:
 
 def _configuration(snapshot: Snapshot) -> Mapping[str, Any]:
     return as_object(snapshot.metadata.get("configuration"))
+
+
+def _told(configuration: Mapping[str, Any]) -> dict[str, str]:
+    """The properties by which people say something about a table, as text that can be stored."""
+    told = {name: configuration[name] for name in TOLD if isinstance(configuration.get(name), str)}
+    return {name: value.encode("utf-8", "backslashreplace").decode() for name, value in told.items()}
 
 
 def _column_mapping(snapshot: Snapshot) -> str:

@@ -12,6 +12,7 @@ from pyiceberg.manifest import DataFileContent, FileFormat
 
 from r2d2.errors import TableFailed, TableFault, TableUnsupported
 from r2d2.lake.delta.files import Files, list_files
+from r2d2.lake.delta.log import as_milliseconds
 from r2d2.lake.iceberg.deletes import DeleteIndex
 from r2d2.lake.iceberg.manifests import Entry, ManifestReader
 from r2d2.lake.iceberg.metadata import (
@@ -69,6 +70,7 @@ def harvest_iceberg(found: FoundTable) -> Harvest:
         history_bytes=_history_bytes(files, stamps),
         no_parent_reason=NO_PARENT_REASON,
         stored_as=stored_identities(schema, "iceberg"),
+        written_ms=None if metadata.snapshot is None else as_milliseconds(metadata.snapshot.get("timestamp-ms")),
         bytes_read=metadata.bytes_read + reader.bytes_read,
     )
 

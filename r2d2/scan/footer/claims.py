@@ -5,7 +5,7 @@ Statistics are believed as far as their writer and the column's type allow; the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -57,15 +57,17 @@ def footer_claims(footer: Footer, fragment: int) -> list[Claim]:
         footer: From `read_footer`.
         fragment: Position of the file in the table's fragments.
     """
-    facts = footer.facts
+    return [_claim(column, _chunks(column, footer.facts.groups), fragment) for column in stored_columns(footer)]
+
+
+def stored_columns(footer: Footer) -> Iterator[StoredColumn]:
+    """The leaves of a footer that are not inside an array or a map, and how to read their bounds."""
+    ordered = footer.facts.ordered
     coded = _coded_columns(footer)
-    claims = []
     for leaf, dtype, position in leaf_columns(footer.schema):
         if width(dtype) == 1 and not pa.types.is_list(dtype):
-            is_ordered = position < len(facts.ordered) and facts.ordered[position]
-            column = _column(footer, leaf, dtype, position, may_be_codes=leaf[0] in coded, is_ordered=is_ordered)
-            claims.append(_claim(column, _chunks(column, facts.groups), fragment))
-    return claims
+            is_ordered = position < len(ordered) and ordered[position]
+            yield _column(footer, leaf, dtype, position, may_be_codes=leaf[0] in coded, is_ordered=is_ordered)
 
 
 def _coded_columns(footer: Footer) -> frozenset[str]:
@@ -77,7 +79,7 @@ def _coded_columns(footer: Footer) -> frozenset[str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Column:
+class StoredColumn:
     """A Parquet column whose values are one per row, and how far its statistics are believed.
 
     Attributes:
@@ -105,13 +107,13 @@ class _Column:
 
 def _column(
     footer: Footer, leaf: LeafPath, dtype: pa.DataType, position: int, *, may_be_codes: bool, is_ordered: bool
-) -> _Column:
+) -> StoredColumn:
     stored = footer.metadata.schema.column(position)
     is_time = pa.types.is_temporal(dtype)
     is_readable = not (pa.types.is_null(dtype) or leaf in footer.int96 or (footer.legacy_calendar and is_time))
     physical = stored.physical_type
     is_outer = has_outer_bounds(footer.writer, dtype, physical, may_be_codes=may_be_codes)
-    return _Column(
+    return StoredColumn(
         leaf=leaf,
         dtype=dtype,
         writer=footer.writer,
@@ -124,7 +126,7 @@ def _column(
     )
 
 
-def _claim(column: _Column, chunks: Sequence[_Chunk] | None, fragment: int) -> Claim:
+def _claim(column: StoredColumn, chunks: Sequence[_Chunk] | None, fragment: int) -> Claim:
     """The claim of a column; None in place of chunks stands for chunks that have not one value per row."""
     low, high, nulls, nans = None, None, None, None
     if chunks is not None:
@@ -150,19 +152,20 @@ def _claim(column: _Column, chunks: Sequence[_Chunk] | None, fragment: int) -> C
 # --- counts -----------------------------------------------------------------------------------------------------------
 
 
-def _chunks(column: _Column, groups: Sequence[GroupFacts]) -> list[_Chunk] | None:
+def _chunks(column: StoredColumn, groups: Sequence[GroupFacts]) -> list[_Chunk] | None:
     """The chunks of a column, None if one has not one value per row."""
     found = []
     for group in groups:
         facts = group.chunks[column.position]
         if facts.values is None or facts.values != group.rows:
             return None
-        found.append(_Chunk(values=facts.values, nulls=_nulls(column, facts, facts.values), facts=facts))
+        found.append(_Chunk(values=facts.values, nulls=chunk_nulls(column, facts), facts=facts))
     return found
 
 
-def _nulls(column: _Column, facts: ChunkFacts, values: int) -> int | None:
+def chunk_nulls(column: StoredColumn, facts: ChunkFacts) -> int | None:
     """NULLs of a column chunk, where they are known."""
+    values = facts.values or 0
     if column.required or values == 0:
         return 0
     nulls = facts.nulls
@@ -192,7 +195,7 @@ def _sum(counts: Sequence[int | None]) -> int | None:
 # --- bounds -----------------------------------------------------------------------------------------------------------
 
 
-def _bounds(chunks: Sequence[_Chunk], column: _Column) -> tuple[_Bound | None, _Bound | None]:
+def _bounds(chunks: Sequence[_Chunk], column: StoredColumn) -> tuple[_Bound | None, _Bound | None]:
     """Bounds over all row groups that may hold a value."""
     held = [_chunk_bounds(chunk.facts, column) for chunk in chunks if chunk.nulls != chunk.values]
     return _outermost([low for low, _ in held], min), _outermost([high for _, high in held], max)
@@ -206,7 +209,7 @@ def _outermost(bounds: Sequence[_Bound | None], pick: Callable[[Iterable[Any]], 
     return _Bound(value=value, exact=any(bound.exact for bound in known if bound.value == value))
 
 
-def _chunk_bounds(facts: ChunkFacts, column: _Column) -> tuple[_Bound | None, _Bound | None]:
+def _chunk_bounds(facts: ChunkFacts, column: StoredColumn) -> tuple[_Bound | None, _Bound | None]:
     """Bounds of a chunk; none that are the wrong way round, which would lie less visibly beside those of others."""
     stored_low, stored_high = column.bounds(facts)
     if stored_low is None or stored_high is None:

@@ -33,6 +33,7 @@ class Footer:
         writer: `created_by`, empty where it is missing or no text.
         column_bytes: Compressed bytes of all column chunks, per top-level column.
         data: The footer with its trailer, as stored.
+        data_end: Where in the file it begins.
         legacy_calendar: The file holds dates or timestamps as Spark 2 wrote them; only Spark reads them as meant.
         facts: What it says of row groups and column chunks: one entry per Parquet column in each row group.
         metadata: The footer as pyarrow parsed it. Its column chunks are not to be asked for: pyarrow ends the process
@@ -45,6 +46,7 @@ class Footer:
     writer: str
     column_bytes: tuple[int, ...]
     data: bytes
+    data_end: int
     legacy_calendar: bool
     facts: FooterFacts
     metadata: pq.FileMetaData
@@ -66,7 +68,7 @@ def read_footer(uri: str) -> Footer:
         TableUnsupported: If it is encrypted, or a column has a type that the contract does not list.
     """
     name = repr(os.path.basename(uri))
-    data = _footer_bytes(uri, name)
+    data, data_end = _footer_bytes(uri, name)
     metadata = _parse(data, name)
     facts = _facts(data, metadata, name)
     schema, int96 = footer_schema(metadata, name)
@@ -79,6 +81,7 @@ def read_footer(uri: str) -> Footer:
         writer=_writer(metadata),
         column_bytes=_column_bytes(facts, schema),
         data=data,
+        data_end=data_end,
         legacy_calendar=is_legacy(keys, schema, has_int96=bool(int96)),
         facts=facts,
         metadata=metadata,
@@ -88,8 +91,8 @@ def read_footer(uri: str) -> Footer:
 # --- bytes ------------------------------------------------------------------------------------------------------------
 
 
-def _footer_bytes(uri: str, name: str) -> bytes:
-    """The last bytes of a file, from the start of its footer on."""
+def _footer_bytes(uri: str, name: str) -> tuple[bytes, int]:
+    """The last bytes of a file, from the start of its footer on, and where that is."""
     size = stamp(uri).size
     if size < len(_MAGIC) + _TRAILER_BYTES:
         raise TableFailed(f"{name} is no Parquet file: it has {size} bytes", error="NotParquet")
@@ -97,7 +100,7 @@ def _footer_bytes(uri: str, name: str) -> bytes:
         with open_file(uri) as file:
             tail = _last_bytes(file, size, min(size, _FIRST_READ_BYTES))
             length = _footer_length(tail, size, name)
-            return tail[-length:] if length <= len(tail) else _last_bytes(file, size, length)
+            return (tail[-length:] if length <= len(tail) else _last_bytes(file, size, length)), size - length
     except OSError as exc:
         raise TableFailed(f"{name} cannot be read: {type(exc).__name__}", error="Unreadable") from exc
 

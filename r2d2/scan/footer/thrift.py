@@ -1,23 +1,30 @@
-"""The statistics of a Parquet footer as stored.
+"""What a Parquet footer, a page header and a column index say, as stored.
 
 pyarrow is not asked for them: it does not show which bounds are exact, nor counts of NaN, and it ends the process where
-a bound is shorter than its type. A footer is a Thrift struct in the compact protocol. This reader walks down to the
-statistics and skips all else. Each step consumes a byte, so damaged bytes end in a ValueError after time linear in
-their number.
+a bound is shorter than its type; nor does it show pages. All three are Thrift structs in the compact protocol. This
+reader walks down to what is wanted and skips all else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-_STOP = 0
-_TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = range(1, 13)
-_MOST_NESTED = 16
-
-_Read = Callable[[bytes, int], tuple[Any, int]]
-"""From the position of a value to the value and the position behind it."""
+from r2d2.scan.footer.compact import (
+    BINARY,
+    I32,
+    I64,
+    LIST,
+    STRUCT,
+    TRUE,
+    binary,
+    flag,
+    list_of,
+    read_struct,
+    signed,
+    struct,
+    whole_struct,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +39,11 @@ class ChunkFacts:
         old_low, old_high: The deprecated `min` and `max`.
         low_exact, high_exact: The writer says that `low`, `high` is a value of the chunk.
         nulls, nans: Counts, whatever number that is.
+        codec: Parquet's number of the compression.
+        data_offset, dictionary_offset: Where in the file the first data page and the dictionary page begin.
+        encodings: Of the pages: kind of page, encoding and how many there are of it.
+        index_offset, index_bytes: Where in the file the column index is.
+        encrypted: Its pages are.
     """
 
     values: int | None = None
@@ -45,6 +57,13 @@ class ChunkFacts:
     high_exact: bool = False
     nulls: int | None = None
     nans: int | None = None
+    codec: int | None = None
+    data_offset: int | None = None
+    dictionary_offset: int | None = None
+    encodings: Sequence[tuple[int | None, int | None, int | None]] | None = None
+    index_offset: int | None = None
+    index_bytes: int | None = None
+    encrypted: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +87,70 @@ class FooterFacts:
     ordered: Sequence[bool]
 
 
+@dataclass(frozen=True, kw_only=True)
+class PageHeader:
+    """What a page says of itself, each None where it does not say it.
+
+    Attributes:
+        kind: Parquet's number of the kind of page.
+        uncompressed_bytes, compressed_bytes: Of what follows the header.
+        crc: Checksum of what follows, as a signed number.
+        values, encoding: Of a dictionary page.
+        size: Bytes of the header.
+    """
+
+    kind: int | None
+    uncompressed_bytes: int | None
+    compressed_bytes: int | None
+    crc: int | None
+    values: int | None
+    encoding: int | None
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexFacts:
+    """What a column index says, one entry per page; `nulls` is None where it does not count NULLs."""
+
+    null_pages: Sequence[bool]
+    lows: Sequence[bytes]
+    highs: Sequence[bytes]
+    nulls: Sequence[int] | None
+
+
+def page_header(data: bytes) -> PageHeader:
+    """The header that some bytes start with.
+
+    Raises:
+        ValueError: If they do not start with the Thrift struct `PageHeader`.
+    """
+    found, size = whole_struct(data, _PAGE_HEADER)
+    dictionary = found.get(7, {})
+    return PageHeader(
+        kind=found.get(1),
+        uncompressed_bytes=found.get(2),
+        compressed_bytes=found.get(3),
+        crc=found.get(4),
+        values=dictionary.get(1),
+        encoding=dictionary.get(2),
+        size=size,
+    )
+
+
+def column_index(data: bytes) -> IndexFacts:
+    """The column index that some bytes start with.
+
+    Raises:
+        ValueError: If they do not start with the Thrift struct `ColumnIndex`, or its lists differ in length.
+    """
+    found, _ = whole_struct(data, _COLUMN_INDEX)
+    index = IndexFacts(null_pages=found.get(1, ()), lows=found.get(2, ()), highs=found.get(3, ()), nulls=found.get(5))
+    lists = (index.null_pages, index.lows, index.highs, index.null_pages if index.nulls is None else index.nulls)
+    if len({len(one) for one in lists}) > 1:
+        raise ValueError("the lists of a column index differ in length")
+    return index
+
+
 def footer_facts(footer: bytes) -> FooterFacts:
     """What a footer says of its column chunks.
 
@@ -77,87 +160,20 @@ def footer_facts(footer: bytes) -> FooterFacts:
     Raises:
         ValueError: If the bytes are no such struct.
     """
-    try:
-        found, _ = _fields(footer, 0, _FILE)
-    except IndexError:
-        raise ValueError("the footer is cut off") from None
+    found, _ = whole_struct(footer, _FILE)
     return FooterFacts(groups=found.get(4, ()), ordered=found.get(7, ()))
-
-
-# --- the compact protocol: what is wanted -----------------------------------------------------------------------------
-
-
-def _fields(data: bytes, at: int, wanted: Mapping[int, tuple[int, _Read]]) -> tuple[dict[int, Any], int]:
-    """The wanted fields of a struct and the position behind it; of a repeated field the last, as in other readers.
-
-    Args:
-        data: The footer.
-        at: Position of the struct.
-        wanted: Type and reader of fields by number; the reader of a boolean is not called.
-    """
-    found: dict[int, Any] = {}
-    field = 0
-    while (head := data[at]) != _STOP:
-        field, at = (field + (head >> 4), at + 1) if head > 15 else _signed(data, at + 1)
-        kind = head & 15
-        wanted_kind, read = wanted.get(field, _NOT_WANTED)
-        if kind in (_TRUE, _FALSE):
-            if wanted_kind == _TRUE:
-                found[field] = kind == _TRUE
-        elif kind == wanted_kind:
-            found[field], at = read(data, at)
-        else:
-            at = _skip(data, at, kind)
-    return found, at + 1
-
-
-def _signed(data: bytes, at: int) -> tuple[int, int]:
-    number, at = _varint(data, at)
-    return (number >> 1) ^ -(number & 1), at
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    number = shift = 0
-    while data[at] > 127:
-        number |= (data[at] & 127) << shift
-        shift += 7
-        at += 1
-        if shift > 63:
-            raise ValueError("the footer has a number of more than 64 bits")
-    return number | data[at] << shift, at + 1
-
-
-def _binary(data: bytes, at: int) -> tuple[bytes, int]:
-    size, at = _varint(data, at)
-    return data[at : at + size], at + size
-
-
-def _structs(read: _Read) -> _Read:
-    """Reads a list of structs."""
-
-    def read_all(data: bytes, at: int) -> tuple[list[Any], int]:
-        size, kind, at = _list(data, at)
-        if kind != _STRUCT and size:
-            raise ValueError("a list of the footer has elements of another type than expected")
-        found = []
-        for _ in range(size):
-            one, at = read(data, at)
-            found.append(one)
-        return found, at
-
-    return read_all
 
 
 # --- the structs of Parquet -------------------------------------------------------------------------------------------
 
 
 def _row_group(data: bytes, at: int) -> tuple[GroupFacts, int]:
-    found, at = _fields(data, at, _ROW_GROUP)
+    found, at = read_struct(data, at, _ROW_GROUP)
     return GroupFacts(rows=found.get(3), chunks=found.get(1, ())), at
 
 
 def _column_chunk(data: bytes, at: int) -> tuple[ChunkFacts, int]:
-    found, at = _fields(data, at, _COLUMN_CHUNK)
+    found, at = read_struct(data, at, _COLUMN_CHUNK)
     metadata = found.get(3, {})
     statistics = metadata.get(12, {})
     facts = ChunkFacts(
@@ -172,79 +188,54 @@ def _column_chunk(data: bytes, at: int) -> tuple[ChunkFacts, int]:
         high_exact=statistics.get(7, False),
         low_exact=statistics.get(8, False),
         nans=statistics.get(9),
+        codec=metadata.get(4),
+        data_offset=metadata.get(9),
+        dictionary_offset=metadata.get(11),
+        encodings=metadata.get(13),
+        index_offset=found.get(6),
+        index_bytes=found.get(7),
+        encrypted=8 in found or 9 in found,
     )
     return facts, at
 
 
-def _column_metadata(data: bytes, at: int) -> tuple[dict[int, Any], int]:
-    return _fields(data, at, _COLUMN_METADATA)
-
-
-def _statistics(data: bytes, at: int) -> tuple[dict[int, Any], int]:
-    return _fields(data, at, _STATISTICS)
+def _encoding(data: bytes, at: int) -> tuple[tuple[int | None, int | None, int | None], int]:
+    found, at = read_struct(data, at, {1: _SMALL, 2: _SMALL, 3: _SMALL})
+    return (found.get(1), found.get(2), found.get(3)), at
 
 
 def _column_order(data: bytes, at: int) -> tuple[bool, int]:
-    found, at = _fields(data, at, _COLUMN_ORDER)
+    found, at = read_struct(data, at, _COLUMN_ORDER)
     return 1 in found, at
 
 
-_NOT_WANTED = (_STOP, _signed)
-_BOUND, _COUNT, _FLAG = (_BINARY, _binary), (_I64, _signed), (_TRUE, _signed)
+_BOUND, _COUNT, _FLAG, _SMALL = (BINARY, binary), (I64, signed), (TRUE, signed), (I32, signed)
 _STATISTICS = {1: _BOUND, 2: _BOUND, 3: _COUNT, 5: _BOUND, 6: _BOUND, 7: _FLAG, 8: _FLAG, 9: _COUNT}
-_COLUMN_METADATA = {5: _COUNT, 7: _COUNT, 12: (_STRUCT, _statistics)}
-_COLUMN_CHUNK = {1: (_BINARY, _binary), 3: (_STRUCT, _column_metadata)}
-_ROW_GROUP = {1: (_LIST, _structs(_column_chunk)), 3: _COUNT}
-_COLUMN_ORDER = {1: (_STRUCT, lambda data, at: _fields(data, at, {}))}
-_FILE = {4: (_LIST, _structs(_row_group)), 7: (_LIST, _structs(_column_order))}
-
-
-# --- the compact protocol: what is skipped ----------------------------------------------------------------------------
-
-
-def _skip_fields(data: bytes, at: int, depth: int = 0) -> int:
-    """The position behind a struct, from one inside of it."""
-    while (head := data[at]) != _STOP:
-        at = at + 1 if head > 15 else _varint(data, at + 1)[1]
-        at = _skip(data, at, head & 15, depth)
-    return at + 1
-
-
-def _skip(data: bytes, at: int, kind: int, depth: int = 0) -> int:
-    """The position behind a value."""
-    if _I16 <= kind <= _I64:
-        while data[at] > 127:
-            at += 1
-        return at + 1
-    if kind in (_TRUE, _FALSE):
-        return at  # the type of the field is its value
-    if kind == _BINARY:
-        size, at = _varint(data, at)
-        return at + size
-    if depth == _MOST_NESTED:
-        raise ValueError("the footer is nested too deeply")
-    if kind == _STRUCT:
-        return _skip_fields(data, at, depth + 1)
-    if kind in (_LIST, _SET):
-        return _skip_list(data, at, depth)
-    if kind in (_BYTE, _DOUBLE):
-        return at + (1 if kind == _BYTE else 8)
-    raise ValueError("the footer has a value of an unknown type")
-
-
-def _skip_list(data: bytes, at: int, depth: int) -> int:
-    size, kind, at = _list(data, at)
-    if kind in (_TRUE, _FALSE):
-        return at + size
-    for _ in range(size):
-        at = _skip(data, at, kind, depth + 1)
-    return at
-
-
-def _list(data: bytes, at: int) -> tuple[int, int, int]:
-    """Length and type of a list, and the position of its first element. No element is shorter than a byte."""
-    head = data[at]
-    size, at = (head >> 4, at + 1) if head < 0xF0 else _varint(data, at + 1)
-    if size > len(data) - at:
-        raise ValueError("the footer is cut off")
-    return size, head & 15, at
+_COLUMN_METADATA = {
+    4: _SMALL,
+    5: _COUNT,
+    7: _COUNT,
+    9: _COUNT,
+    11: _COUNT,
+    12: (STRUCT, struct(_STATISTICS)),
+    13: (LIST, list_of(STRUCT, _encoding)),
+}
+_COLUMN_CHUNK = {
+    1: (BINARY, binary),
+    3: (STRUCT, struct(_COLUMN_METADATA)),
+    6: _COUNT,
+    7: _SMALL,
+    8: (STRUCT, struct({})),
+    9: (BINARY, binary),
+}
+_ROW_GROUP = {1: (LIST, list_of(STRUCT, _column_chunk)), 3: _COUNT}
+_COLUMN_ORDER = {1: (STRUCT, struct({}))}
+_FILE = {4: (LIST, list_of(STRUCT, _row_group)), 7: (LIST, list_of(STRUCT, _column_order))}
+_DICTIONARY_HEADER = {1: _SMALL, 2: _SMALL}
+_PAGE_HEADER = {1: _SMALL, 2: _SMALL, 3: _SMALL, 4: _SMALL, 7: (STRUCT, struct(_DICTIONARY_HEADER))}
+_COLUMN_INDEX = {
+    1: (LIST, list_of(TRUE, flag)),
+    2: (LIST, list_of(BINARY, binary)),
+    3: (LIST, list_of(BINARY, binary)),
+    5: (LIST, list_of(I64, signed)),
+}

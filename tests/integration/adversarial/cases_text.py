@@ -268,6 +268,20 @@ WRITERS = [
         child=duck(texts("m", "b"), "SELECT CAST(a AS ENUM ('a', 'b', 'm', 'z')) AS a FROM rows_to_write"),
         parent=arrow(texts("m", "b", "x")),
     ),
+    Case(
+        name="dictionary_given_up_midway",
+        child=arrow(texts("late 39")),
+        parent=arrow(
+            texts(*["early"] * 40, *(f"late {n}" for n in range(60))), dictionary_pagesize_limit=40, write_batch_size=10
+        ),
+    ),
+    Case(
+        name="value_that_a_dictionary_lacks",
+        child=arrow(texts("early 2")),
+        parent=arrow(texts(*["early 1", "early 3"] * 40)),
+        there=NONE,
+        metadata=ANY,
+    ),
 ]
 
 EQUALITY = [

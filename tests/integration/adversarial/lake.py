@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +10,11 @@ from typing import Any
 from r2d2.model import Harvest, leaves
 from r2d2.prune.blocks import answer, blocks_of
 from r2d2.prune.evidence import packed_evidence
-from r2d2.prune.schema_graph import build_schema_graph
+from r2d2.prune.page_items import DONE
+from r2d2.prune.page_stage import page_answers
+from r2d2.prune.pages import Belief
+from r2d2.prune.schema_graph import build_schema_graph, fits
+from r2d2.scan.plan import Pair
 from tests.integration.adversarial import (
     cases_delta,
     cases_iceberg,
@@ -37,7 +40,6 @@ CASES: tuple[Case, ...] = (
 )
 UTC_CASES: tuple[Case, ...] = tuple(cases_time.UTC_CASES)
 
-SHORT_LIVED_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 QUICK = {
     "spark.sql.adaptive.enabled": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
@@ -63,7 +65,6 @@ def write_lake(cases: Sequence[Case], lake: Path) -> None:
 
 def write_spark_tables(lakes: dict[str, str]) -> None:
     """Make the tables that need Spark, by the name of their set of cases."""
-    os.environ["JDK_JAVA_OPTIONS"] = SHORT_LIVED_JAVA
     with classic_engine() as engine, ThreadPoolExecutor(4) as pool:
         sets = {"cases": CASES, "utc": UTC_CASES}
         work = [(case, Path(lake)) for name, lake in lakes.items() for case in sets[name]]
@@ -87,6 +88,19 @@ def _quick_session(spark: Any) -> Any:
     for name, value in QUICK.items():
         session.conf.set(name, value)
     return session
+
+
+def pages_refute(child: Harvest, parent: Harvest, *, utc: bool = False) -> bool:
+    """Whether dictionaries and bounds of pages refute the child in the parent."""
+    tables = {0: child, 1: parent}
+    paths = {place: [path for path, _ in leaves(table.schema)] for place, table in tables.items()}
+    graph = build_schema_graph(paths, case_sensitive=False)
+    if len(graph.class_of) < len(tables) or not fits(graph.class_of[0], graph.class_of[1]):
+        return False
+    evidence = {place: packed_evidence(table, utc=utc) for place, table in tables.items()}
+    pair = Pair(child=0, parent=1, column_set=graph.class_of[0].id)
+    rows = page_answers(graph, [pair], tables, evidence, Belief(utc=utc)).to_pylist()
+    return any(row["child"] != DONE for row in rows)
 
 
 def metadata_says(child: Harvest, parent: Harvest, *, utc: bool = False) -> tuple[bool, bool]:

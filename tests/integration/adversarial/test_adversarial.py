@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -21,10 +21,11 @@ from tests.integration.adversarial.lake import (
     SIDES,
     UTC_CASES,
     metadata_says,
+    pages_refute,
     write_lake,
     write_spark_tables,
 )
-from tests.integration.audit_helpers import Results, own_process, run_audit
+from tests.integration.audit_helpers import Results, RunInProcess, run_audit
 
 pytestmark = [pytest.mark.slow, pytest.mark.java, pytest.mark.timeout(1800)]  # the first test makes all tables
 
@@ -36,12 +37,11 @@ Edge = tuple[str, str, str, bool, bool]
 
 
 @pytest.fixture(scope="session")
-def lakes(java: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def lakes(spark_process: RunInProcess, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The lake of all cases, and that of the cases on the UTC clock."""
     folder = tmp_path_factory.mktemp("adversarial")
     made = {name: folder / name for name in ("cases", "utc")}
-    with own_process() as run:
-        run(write_spark_tables, {name: str(lake) for name, lake in made.items()})
+    spark_process(write_spark_tables, {name: str(lake) for name, lake in made.items()})
     write_lake(CASES, made["cases"])
     write_lake(UTC_CASES, made["utc"])
     return made
@@ -64,7 +64,18 @@ def harvests(lakes: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture(scope="session")
-def audits(engine: Engine, lakes: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Results]:
+def small_pages_count() -> Iterator[None]:
+    """Pages of these small tables are looked at like those of large ones."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("LEAST_BYTES", "PAGED_BYTES"):
+            patch.setattr(f"r2d2.prune.page_stage.{name}", 0)
+        yield
+
+
+@pytest.fixture(scope="session")
+def audits(
+    engine: Engine, lakes: dict[str, Path], small_pages_count: None, tmp_path_factory: pytest.TempPathFactory
+) -> Mapping[str, Results]:
     """Audits of the two lakes."""
     out = tmp_path_factory.mktemp("results")
     return {
@@ -140,6 +151,17 @@ def test_metadata_says_no_more_than_it_knows(case: Case, harvests: Mapping[str, 
     refuted_back, not_a_bag_back = metadata_says(parent, child, utc=utc)
     assert not (refuted_back and case.back is not NONE)
     assert not (not_a_bag_back and case.back is BAG)
+
+
+@pytest.mark.parametrize("case", ALL, ids=lambda case: case.name)
+def test_pages_refute_no_containment(
+    case: Case, small_pages_count: None, harvests: Mapping[str, Harvest | str]
+) -> None:
+    child, parent = (harvests[case.table(side)] for side in ("child", "parent"))
+    if not isinstance(child, str) and not isinstance(parent, str):
+        utc = case in UTC_CASES
+        assert not (case.there is not NONE and pages_refute(child, parent, utc=utc))
+        assert not (case.back is not NONE and pages_refute(parent, child, utc=utc))
 
 
 def test_every_trap_and_example_has_a_case_or_a_reason() -> None:

@@ -1,0 +1,368 @@
+"""Learns a predicate from labelled rows of a sample, on arrays alone.
+
+Values of a column become codes: their rank among the values of the sample, NULL below and NaN above all of them. A
+condition is a set of codes, and the predicate that is learned tells the sample's wanted rows from all others exactly.
+What it says of rows outside the sample is for the caller to find out.
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from r2d2.recipes.columns import Kind, PredicateColumn
+from r2d2.recipes.predicates import Box, Condition, Predicate, Range, constants_of, cost_of
+
+MAX_CONSTANTS = 64
+MAX_BOXES = 8
+MAX_POINTS = 24
+"""Values of an IN list at most."""
+MAX_LEAVES = 64
+SHORT_BOX = 2
+"""So many conditions on one row of a box are preferred to whatever a tree finds."""
+
+_PAIRED_COLUMNS = 64
+_NULL = 0  # place of NULL in a mask of codes; values follow, and NaN comes last
+
+Codes = npt.NDArray[np.int32]
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """Rows of a parent.
+
+    Attributes:
+        columns: What a predicate may name.
+        codes: Rows by columns: 0 is NULL, 1 the least value, …; NaN is one more than the number of values.
+        domains: By column, its values in the sample, ascending.
+        wanted: By row, whether the predicate must select it; it must not select the others.
+        most_constants: Values that a predicate may name.
+    """
+
+    columns: Sequence[PredicateColumn]
+    codes: Codes
+    domains: Sequence[Sequence[Any]]
+    wanted: Mask
+    most_constants: int = MAX_CONSTANTS
+
+    @classmethod
+    def of(
+        cls, rows: pa.Table, columns: Sequence[PredicateColumn], wanted: Mask, most_constants: int = MAX_CONSTANTS
+    ) -> Sample:
+        """A sample from stored values, one column of the table per predicate column."""
+        coded = [_coded(rows.column(place), column) for place, column in enumerate(columns)]
+        codes = np.stack([codes for codes, _ in coded], axis=1) if coded else np.zeros((rows.num_rows, 0), np.int32)
+        return cls(
+            columns=columns,
+            codes=codes,
+            domains=[domain for _, domain in coded],
+            wanted=wanted,
+            most_constants=most_constants,
+        )
+
+    def width(self, column: int) -> int:
+        """Length of a mask of a column's codes."""
+        return len(self.domains[column]) + 2
+
+
+def _coded(values: pa.ChunkedArray, column: PredicateColumn) -> tuple[Codes, list[Any]]:
+    array = values.combine_chunks()
+    encoded = array.dictionary_encode()
+    dictionary = encoded.dictionary
+    order = pc.sort_indices(dictionary).to_numpy(zero_copy_only=False)
+    domain = dictionary.take(pa.array(order)).to_pylist()
+    ranks = np.empty(len(order) + 1, np.int32)
+    ranks[order] = np.arange(1, len(order) + 1, dtype=np.int32)
+    ranks[-1] = 0
+    places = encoded.indices.fill_null(len(order)).to_numpy(zero_copy_only=False)
+    if column.kind.is_float and domain and domain[-1] != domain[-1]:
+        domain = domain[:-1]  # NaN, which Arrow sorts last, has the code after the last value's as it is
+    return ranks[places], domain
+
+
+def learn(sample: Sample) -> Predicate | None:
+    """The simplest predicate found that is right about every row of a sample; None where none is simple enough."""
+    if not sample.wanted.any():
+        return None
+    box = bounding_box(sample)
+    if box is not None and len(box[0]) <= SHORT_BOX:
+        return box
+    found = [one for one in (box, tree_predicate(sample)) if one is not None and is_simple(one, sample)]
+    return min(found, key=cost_of, default=None)
+
+
+def is_simple(predicate: Predicate, sample: Sample) -> bool:
+    """Whether a predicate is short enough to be read, and all of its values may be written down."""
+    constants = constants_of(predicate)
+    return (
+        len(predicate) <= MAX_BOXES
+        and len(constants) <= sample.most_constants
+        and all(sample.columns[column].has_literal(value) for column, value in constants)
+    )
+
+
+# --- the bounding box -------------------------------------------------------------------------------------------------
+
+
+def bounding_box(sample: Sample) -> Predicate | None:
+    """The cheapest conditions that bound the wanted rows and keep all others out; None where no bounds do."""
+    others = ~sample.wanted
+    if not others.any():
+        return ((),)
+    offers: list[tuple[float, Condition, Mask]] = []
+    for column in range(len(sample.columns)):
+        for mask in _bounds(sample, column):
+            condition = _readable(mask, sample, column)
+            kept_out = ~mask[sample.codes[others, column]]
+            if kept_out.any() and is_simple(((condition,),), sample):
+                cost = condition.cost + (0.0 if sample.columns[column].shared else 0.01)
+                offers.append((cost, condition, kept_out))
+    offers.sort(key=lambda offer: (offer[0], offer[1].column))
+    chosen = _cover(offers, int(others.sum()))
+    if chosen is None:
+        return None
+    box = tuple(sorted((condition for _, condition, _ in chosen), key=lambda condition: condition.column))
+    return simplified((box,), sample)
+
+
+def _bounds(sample: Sample, column: int) -> Iterator[Mask]:
+    """Codes that a bound of the wanted rows allows: a range, and where they are few the values themselves."""
+    wanted = sample.codes[sample.wanted, column]
+    width, last = sample.width(column), sample.width(column) - 1
+    has_null, has_nan = bool((wanted == _NULL).any()), bool((wanted == last).any())
+    values = np.unique(wanted[(wanted != _NULL) & (wanted != last)])
+    flags = np.zeros(width, bool)
+    flags[_NULL], flags[last] = has_null, has_nan
+    is_listed = sample.columns[column].kind in (Kind.TEXT, Kind.BYTES) and len(values) <= MAX_POINTS
+    if len(values) and not is_listed:  # nobody thinks of a status between two others
+        ranged = flags.copy()
+        ranged[values[0] : values[-1] + 1] = True
+        yield ranged
+    if len(values):
+        whole = flags.copy()
+        whole[1:last] = True
+        yield whole
+    if len(values) <= MAX_POINTS:
+        points = flags.copy()
+        points[values] = True
+        yield points
+
+
+def _cover(offers: Sequence[tuple[float, Condition, Mask]], others: int) -> list[tuple[float, Condition, Mask]] | None:
+    """The cheapest offers that together keep out all other rows: exact for one and two, greedy for more."""
+    single = next((offer for offer in offers if offer[2].all()), None)
+    if single is not None:
+        return [single]
+    pairs = (
+        pair
+        for pair in itertools.combinations(offers[:_PAIRED_COLUMNS], 2)
+        if pair[0][1].column != pair[1][1].column and (pair[0][2] | pair[1][2]).all()
+    )
+    pair = min(pairs, key=lambda pair: pair[0][0] + pair[1][0], default=None)
+    if pair is not None:
+        return list(pair)
+    chosen: list[tuple[float, Condition, Mask]] = []
+    left = np.ones(others, bool)
+    while left.any():
+        best = max(offers, key=lambda offer: (offer[2] & left).sum() / offer[0], default=None)
+        if best is None or not (best[2] & left).any():
+            return None
+        chosen.append(best)
+        left &= ~best[2]
+    return chosen
+
+
+# --- conditions and masks ---------------------------------------------------------------------------------------------
+
+
+def condition_of(mask: Mask, sample: Sample, column: int) -> Condition:
+    """The condition that allows the codes of a mask, and no value between two of them that the mask denies."""
+    domain = sample.domains[column]
+    if len(domain) > 0 and mask[1:-1].all():
+        ranges: tuple[Range, ...] = ((None, None),)
+    else:
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], mask[1:-1], [False]]).astype(np.int8)))
+        ranges = tuple((domain[first], domain[end - 1]) for first, end in zip(edges[::2], edges[1::2], strict=True))
+    return Condition(column=column, ranges=ranges, null=bool(mask[_NULL]), nan=bool(mask[-1]))
+
+
+def simplified(predicate: Predicate, sample: Sample) -> Predicate:
+    """The predicate without the conditions and the outer bounds that keep no row of the sample out."""
+    for place, box in enumerate(predicate):
+        for trial in _simpler(box):
+            shorter = (*predicate[:place], trial, *predicate[place + 1 :])
+            if _selects_exactly(shorter, sample):
+                return simplified(shorter, sample)
+    return predicate
+
+
+def _simpler(box: Box) -> Iterator[Box]:
+    """The box without one condition, the dearest first, then with one bound less."""
+    for condition in sorted(box, key=lambda condition: (-condition.cost, -condition.column)):
+        if len(box) > 1:
+            yield tuple(other for other in box if other is not condition)
+    for condition in box:
+        for ranges in _opened(condition.ranges):
+            yield tuple(replace(other, ranges=ranges) if other is condition else other for other in box)
+
+
+def _opened(ranges: tuple[Range, ...]) -> Iterator[tuple[Range, ...]]:
+    """The ranges with the lower or the upper end opened; single values are left as they are."""
+    if ranges and ranges[0][0] is not None and ranges[0][0] != ranges[0][1] and ranges[0][1] is not None:
+        yield ((None, ranges[0][1]), *ranges[1:])
+    if ranges and ranges[-1][1] is not None and ranges[-1][0] != ranges[-1][1] and ranges[-1][0] is not None:
+        yield (*ranges[:-1], (ranges[-1][0], None))
+
+
+def selected(predicate: Predicate, sample: Sample) -> Mask:
+    """Which rows of a sample a predicate selects."""
+    chosen = np.zeros(len(sample.wanted), bool)
+    for box in predicate:
+        inside = np.ones(len(sample.wanted), bool)
+        for condition in box:
+            inside &= mask_of(condition, sample)[sample.codes[:, condition.column]]
+        chosen |= inside
+    return chosen
+
+
+def _selects_exactly(predicate: Predicate, sample: Sample) -> bool:
+    return bool((selected(predicate, sample) == sample.wanted).all())
+
+
+def mask_of(condition: Condition, sample: Sample) -> Mask:
+    """The codes that a condition allows."""
+    domain = sample.domains[condition.column]
+    mask = np.zeros(len(domain) + 2, bool)
+    mask[_NULL], mask[-1] = condition.null, condition.nan
+    for low, high in condition.ranges:
+        first = 0 if low is None else bisect.bisect_left(domain, low)
+        end = len(domain) if high is None else bisect.bisect_right(domain, high)
+        mask[1 + first : 1 + end] = True
+    return mask
+
+
+# --- the tree ---------------------------------------------------------------------------------------------------------
+
+
+def tree_predicate(sample: Sample) -> Predicate | None:
+    """The leaves of a decision tree as a predicate, made as short as the sample allows; None where it stays impure."""
+    from sklearn.tree import DecisionTreeClassifier
+
+    if sample.codes.shape[1] == 0 or sample.wanted.all():
+        return None
+    tree = DecisionTreeClassifier(criterion="entropy", max_leaf_nodes=MAX_LEAVES, random_state=0)
+    tree.fit(sample.codes.astype(np.float32), sample.wanted)
+    boxes = _leaf_boxes(tree.tree_, sample)
+    if boxes is None:
+        return None
+    boxes = _merged(_pruned(_merged(boxes), sample))
+    if len(boxes) > MAX_BOXES:
+        return None
+    predicate = tuple(tuple(_readable(mask, sample, column) for column, mask in sorted(box.items())) for box in boxes)
+    return simplified(predicate, sample) if _selects_exactly(predicate, sample) else None
+
+
+MaskBox = dict[int, Mask]
+
+
+def _leaf_boxes(tree: Any, sample: Sample) -> list[MaskBox] | None:
+    """The leaves with wanted rows only; None if a leaf has both kinds."""
+    boxes: list[MaskBox] = []
+    pending: list[tuple[int, MaskBox]] = [(0, {})]
+    while pending:
+        node, box = pending.pop()
+        column, threshold = int(tree.feature[node]), float(tree.threshold[node])
+        if tree.children_left[node] == -1:
+            shares = tree.value[node][0]
+            if min(shares) > 0:
+                return None
+            if shares[1] > 0:
+                boxes.append(box)
+            continue
+        below = np.arange(sample.width(column)) <= threshold
+        old = box.get(column, np.ones(sample.width(column), bool))
+        pending.append((int(tree.children_right[node]), {**box, column: old & ~below}))
+        pending.append((int(tree.children_left[node]), {**box, column: old & below}))
+    return boxes
+
+
+def _merged(boxes: list[MaskBox]) -> list[MaskBox]:
+    """Boxes that differ in one column only become one, until none do."""
+    boxes = [{c: m for c, m in box.items() if not m.all()} for box in boxes]
+    for one, other in itertools.combinations(range(len(boxes)), 2):
+        joined = _join(boxes[one], boxes[other])
+        if joined is not None:
+            return _merged([joined, *(box for place, box in enumerate(boxes) if place not in (one, other))])
+    return boxes
+
+
+def _join(one: MaskBox, other: MaskBox) -> MaskBox | None:
+    if one.keys() != other.keys():
+        return None
+    differing = [column for column in one if not np.array_equal(one[column], other[column])]
+    if len(differing) > 1:
+        return None
+    return one | {column: one[column] | other[column] for column in differing}
+
+
+def _pruned(boxes: list[MaskBox], sample: Sample) -> list[MaskBox]:
+    """Boxes without the conditions that keep no row out, and without the boxes that others make superfluous."""
+    kept = [_shortened(box, sample) for box in boxes]
+    for box in sorted(kept, key=lambda box: int(_inside(box, sample).sum())):
+        rest = [other for other in kept if other is not box]
+        covered = np.zeros(len(sample.wanted), bool)
+        for other in rest:
+            covered |= _inside(other, sample)
+        if rest and covered[sample.wanted].all():
+            kept = rest
+    return kept
+
+
+def _shortened(box: MaskBox, sample: Sample) -> MaskBox:
+    order = sorted(box, key=lambda column: (-condition_of(box[column], sample, column).cost, -column))
+    for column in order:
+        rest = {other: mask for other, mask in box.items() if other != column}
+        if rest and not _inside(rest, sample)[~sample.wanted].any():
+            box = rest
+    return {column: _narrowed(box, column, sample) for column in box}
+
+
+def _narrowed(box: MaskBox, column: int, sample: Sample) -> Mask:
+    """A column's mask with the gaps closed in which the sample has no row of the box that is not wanted."""
+    rest = {other: mask for other, mask in box.items() if other != column}
+    denied = np.zeros(sample.width(column), bool)
+    denied[sample.codes[_inside(rest, sample) & ~sample.wanted, column]] = True
+    used = np.zeros(sample.width(column), bool)
+    used[sample.codes[_inside(box, sample) & sample.wanted, column]] = True
+    mask = used.copy()
+    codes = np.flatnonzero(used[1:-1]) + 1
+    for before, after in itertools.pairwise(codes):
+        if not denied[before : after + 1].any():
+            mask[before : after + 1] = True
+    return mask
+
+
+def _inside(box: MaskBox, sample: Sample) -> Mask:
+    inside = np.ones(len(sample.wanted), bool)
+    for column, mask in box.items():
+        inside &= mask[sample.codes[:, column]]
+    return inside
+
+
+def _readable(mask: Mask, sample: Sample, column: int) -> Condition:
+    """Few texts one by one, all else in ranges."""
+    codes = np.flatnonzero(mask[1:-1]) + 1
+    is_text = sample.columns[column].kind in (Kind.TEXT, Kind.BYTES)
+    if is_text and len(codes) <= MAX_POINTS and not mask[1:-1].all():
+        points = tuple((sample.domains[column][code - 1],) * 2 for code in codes.tolist())
+        return Condition(column=column, ranges=points, null=bool(mask[_NULL]), nan=bool(mask[-1]))
+    return condition_of(mask, sample, column)

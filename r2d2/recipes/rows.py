@@ -1,0 +1,85 @@
+"""Rows of tables in DuckDB, for the search: of a parent its stored values and fingerprints, of a child its counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import duckdb
+
+from r2d2.errors import TableFailed, TableUnsupported
+from r2d2.recipes.columns import PredicateColumn
+from r2d2.scan.deletes import Deletes
+from r2d2.scan.equality import deleted_positions
+from r2d2.scan.faithful import check_faithful
+from r2d2.scan.files import check_unchanged, duckdb_path
+from r2d2.scan.fingerprints import digest_sql
+from r2d2.scan.footer.read import read_footer
+from r2d2.scan.items import ScanFile, ScanItem
+from r2d2.scan.rowhash import RowHasher
+from r2d2.scan.source import leaf_of, parquet_source
+
+
+def load_rows(
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    items: Sequence[ScanItem],
+    hasher: RowHasher,
+    columns: Sequence[PredicateColumn],
+) -> None:
+    """Fill a table with all rows of some items.
+
+    It gets the lanes of each column set as h<number>, g<number>, and the stored values as v0, v1, ….
+
+    Args:
+        connection: Where the table is created.
+        name: Its name.
+        items: Of one table.
+        hasher: Row identity.
+        columns: Whose values to keep.
+
+    Raises:
+        TableFault: If a file cannot be read faithfully, or has changed.
+    """
+    sets = items[0].column_sets if items else ()
+    lanes = [f"{lane}{one.id} UBIGINT" for one in sets for lane in ("h", "g")]
+    values = [f"v{place} {column.stored_type}" for place, column in enumerate(columns)]
+    connection.execute(f"CREATE TEMP TABLE {name} ({', '.join([*lanes, *values])})")
+    for item in items:
+        for file in item.files:
+            _load_file(connection, name, item, file, hasher, columns)
+
+
+def first_row(connection: duckdb.DuckDBPyConnection, sql: str) -> tuple[Any, ...] | None:
+    """The first row of a query, which is read to its end: an open result would keep its tables from being dropped."""
+    rows = connection.execute(sql).fetchall()
+    return rows[0] if rows else None
+
+
+def _load_file(
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    item: ScanItem,
+    file: ScanFile,
+    hasher: RowHasher,
+    columns: Sequence[PredicateColumn],
+) -> None:
+    check_unchanged(file.stamp)
+    footer = read_footer(file.data_uri)
+    if footer.legacy_calendar:
+        raise TableUnsupported("a file has dates of Spark's legacy calendar", error="Reader")
+    path = duckdb_path(connection, file.data_uri)
+    deletes = Deletes.from_text(file.deletes) if file.deletes else None
+    deleted = deleted_positions(connection, deletes, path, footer) if deletes else None
+    check_faithful(connection, path, file.data_uri, footer, footer.schema.names)
+    types = {column.name: column.type for column in item.partition_schema}
+    source = parquet_source(
+        connection, path, footer, file.partition, types, exact=item.exact, table=item.schema, deleted=deleted
+    )
+    stored = [column.stored_sql(leaf_of(source, column.path)) for column in columns]
+    digests, lanes = digest_sql(source, item, hasher, stored)
+    selected = [sql for lane in lanes for sql in (lane.first, lane.second)] + [f"v{i}" for i in range(len(columns))]
+    (added,) = first_row(connection, f"INSERT INTO {name} SELECT {', '.join(selected)} FROM ({digests})") or (0,)
+    if added != footer.rows - (deleted.num_rows if deleted is not None else 0):
+        raise TableFailed("a file has another number of rows than its footer says", error="RowCount")
+    check_unchanged(file.stamp)

@@ -1,0 +1,152 @@
+"""The compact protocol of Thrift: reads the wanted fields of structs and skips all others.
+
+Each step consumes a byte, so damaged bytes end in a ValueError after time linear in their number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+_STOP = 0
+TRUE, _FALSE, _BYTE, _I16, I32, I64, _DOUBLE, BINARY, LIST, _SET, _MAP, STRUCT = range(1, 13)
+_MOST_NESTED = 16
+
+Read = Callable[[bytes, int], tuple[Any, int]]
+"""From the position of a value to the value and the position behind it."""
+
+Wanted = Mapping[int, tuple[int, Read]]
+"""Type and reader of the wanted fields of a struct, by number; the reader of a boolean is not called."""
+
+
+def whole_struct(data: bytes, wanted: Wanted) -> tuple[dict[int, Any], int]:
+    """The wanted fields of the struct that some bytes start with, and its size.
+
+    Raises:
+        ValueError: If the bytes are no such struct.
+    """
+    try:
+        return read_struct(data, 0, wanted)
+    except IndexError:
+        raise ValueError("the footer is cut off") from None
+
+
+def read_struct(data: bytes, at: int, wanted: Wanted) -> tuple[dict[int, Any], int]:
+    """The wanted fields of a struct and the position behind it; of a repeated field the last, as in other readers."""
+    found: dict[int, Any] = {}
+    field = 0
+    while (head := data[at]) != _STOP:
+        field, at = (field + (head >> 4), at + 1) if head > 15 else signed(data, at + 1)
+        kind = head & 15
+        wanted_kind, read = wanted.get(field, _NOT_WANTED)
+        if kind in (TRUE, _FALSE):
+            if wanted_kind == TRUE:
+                found[field] = kind == TRUE
+        elif kind == wanted_kind:
+            found[field], at = read(data, at)
+        else:
+            at = _skip(data, at, kind)
+    return found, at + 1
+
+
+def signed(data: bytes, at: int) -> tuple[int, int]:
+    """An integer of any width."""
+    number, at = _varint(data, at)
+    return (number >> 1) ^ -(number & 1), at
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    number = shift = 0
+    while data[at] > 127:
+        number |= (data[at] & 127) << shift
+        shift += 7
+        at += 1
+        if shift > 63:
+            raise ValueError("the footer has a number of more than 64 bits")
+    return number | data[at] << shift, at + 1
+
+
+def binary(data: bytes, at: int) -> tuple[bytes, int]:
+    """Bytes or text."""
+    size, at = _varint(data, at)
+    return data[at : at + size], at + size
+
+
+def flag(data: bytes, at: int) -> tuple[bool, int]:
+    """A boolean inside a list, where it takes a byte."""
+    return data[at] == TRUE, at + 1
+
+
+def list_of(element: int, read: Read) -> Read:
+    """Reads a list whose elements are of one type; those of booleans may name either of its two numbers."""
+
+    def read_all(data: bytes, at: int) -> tuple[list[Any], int]:
+        size, kind, at = _list(data, at)
+        if size and (TRUE if kind == _FALSE else kind) != element:
+            raise ValueError("a list of the footer has elements of another type than expected")
+        found = []
+        for _ in range(size):
+            one, at = read(data, at)
+            found.append(one)
+        return found, at
+
+    return read_all
+
+
+def struct(wanted: Wanted) -> Read:
+    """Reads a struct of which some fields are wanted."""
+    return lambda data, at: read_struct(data, at, wanted)
+
+
+_NOT_WANTED = (_STOP, signed)
+
+
+# --- the compact protocol: what is skipped ----------------------------------------------------------------------------
+
+
+def _skip_fields(data: bytes, at: int, depth: int = 0) -> int:
+    """The position behind a struct, from one inside of it."""
+    while (head := data[at]) != _STOP:
+        at = at + 1 if head > 15 else _varint(data, at + 1)[1]
+        at = _skip(data, at, head & 15, depth)
+    return at + 1
+
+
+def _skip(data: bytes, at: int, kind: int, depth: int = 0) -> int:
+    """The position behind a value."""
+    if _I16 <= kind <= I64:
+        while data[at] > 127:
+            at += 1
+        return at + 1
+    if kind in (TRUE, _FALSE):
+        return at  # the type of the field is its value
+    if kind == BINARY:
+        size, at = _varint(data, at)
+        return at + size
+    if depth == _MOST_NESTED:
+        raise ValueError("the footer is nested too deeply")
+    if kind == STRUCT:
+        return _skip_fields(data, at, depth + 1)
+    if kind in (LIST, _SET):
+        return _skip_list(data, at, depth)
+    if kind in (_BYTE, _DOUBLE):
+        return at + (1 if kind == _BYTE else 8)
+    raise ValueError("the footer has a value of an unknown type")
+
+
+def _skip_list(data: bytes, at: int, depth: int) -> int:
+    size, kind, at = _list(data, at)
+    if kind in (TRUE, _FALSE):
+        return at + size
+    for _ in range(size):
+        at = _skip(data, at, kind, depth + 1)
+    return at
+
+
+def _list(data: bytes, at: int) -> tuple[int, int, int]:
+    """Length and type of a list, and the position of its first element. No element is shorter than a byte."""
+    head = data[at]
+    size, at = (head >> 4, at + 1) if head < 0xF0 else _varint(data, at + 1)
+    if size > len(data) - at:
+        raise ValueError("the footer is cut off")
+    return size, head & 15, at

@@ -1,0 +1,164 @@
+"""What a scan kernel returns: fingerprints of rows, and reports on what it has read."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from r2d2.errors import TableFault
+from r2d2.model import LeafPath, leaf_key
+from r2d2.scan.items import EVERYTHING, ScanItem
+
+FINGERPRINTS = pa.schema(
+    [
+        pa.field("bucket", pa.int32()),  # rows that may equal one another share it
+        pa.field("table", pa.int32()),
+        pa.field("column_set", pa.int32()),  # REPORT in a report
+        pa.field("packed", pa.binary()),  # fingerprints and counts, see `pack`
+        pa.field("rows_read", pa.int64()),  # of a report, as the columns below
+        pa.field("bytes_read", pa.int64()),
+        pa.field("error", pa.string()),  # empty where the item was read whole
+        pa.field("message", pa.string()),
+        pa.field("status", pa.string()),
+    ]
+)
+"""No NULLs: Sail cannot pass them through a cogrouped kernel."""
+
+REPORT = -1
+LIE, HIDDEN_NAN = "lie", "hidden NaN"
+"""Status of reports that are no end of an item: the message names a file and a leaf whose metadata is wrong, or in
+which `observe.hides_nan` holds."""
+
+
+Words = npt.NDArray[np.int64]
+
+UnsignedWords = npt.NDArray[np.uint64]
+
+_MOST_PACKED = 1 << 20
+_PROBED = 1 << 14
+
+
+def pack(first: npt.NDArray[Any], second: npt.NDArray[Any], count: npt.NDArray[Any] | None) -> bytes:
+    """Fingerprints as bytes: their number, first lanes, second lanes, counts unless all are 1; 64-bit words."""
+    parts = [np.array([len(first)], np.int64), first, second]
+    if count is not None and (count != 1).any():
+        parts.append(count.astype(np.int64, copy=False))
+    return b"".join(part.tobytes() for part in parts)
+
+
+def unpack(packed: Any) -> tuple[Words, Words, Words | None]:
+    """Inverse of `pack`; lanes are read as signed, and the counts are None where all are 1."""
+    words = np.frombuffer(packed, np.int64)
+    rows = int(words[0])
+    first, second, count = words[1 : 1 + rows], words[1 + rows : 1 + 2 * rows], words[1 + 2 * rows :]
+    return first, second, count if len(count) else None
+
+
+def below(threshold: int, first: UnsignedWords, second: UnsignedWords) -> tuple[UnsignedWords, UnsignedWords]:
+    """The fingerprints whose first lane is below a threshold."""
+    if threshold == EVERYTHING:
+        return first, second
+    kept = first < np.uint64(threshold)
+    return first[kept], second[kept]
+
+
+def counted(
+    first: UnsignedWords, second: UnsignedWords
+) -> tuple[UnsignedWords, UnsignedWords, npt.NDArray[np.int64] | None]:
+    """Fingerprints with equal ones counted, where that halves them; None counts each as one."""
+    if len(np.unique(first[:_PROBED])) > len(first[:_PROBED]) // 2:
+        return first, second, None
+    order = np.lexsort((second, first))
+    first, second = first[order], second[order]
+    changes = np.ones(len(first), bool)
+    changes[1:] = (first[1:] != first[:-1]) | (second[1:] != second[:-1])
+    starts = np.flatnonzero(changes)
+    return first[starts], second[starts], np.diff(starts, append=len(first))
+
+
+class FingerprintRows:
+    """Collects rows of FINGERPRINTS."""
+
+    def __init__(self) -> None:
+        self._keys: list[tuple[int, int, int]] = []
+        self._packed: list[bytes] = []
+
+    def add(
+        self,
+        item: ScanItem,
+        column_set: int,
+        first: UnsignedWords,
+        second: UnsignedWords,
+        count: npt.NDArray[Any] | None = None,
+    ) -> None:
+        """Add fingerprints of rows of an item under one column set, dealt into its buckets."""
+        if item.buckets == 1:
+            self._add(item, column_set, 0, first, second, count)
+            return
+        buckets = (first % np.uint64(item.buckets)).astype(np.uint16 if item.buckets <= 1 << 16 else np.int64)
+        order = np.argsort(buckets, kind="stable")
+        first, second = first[order], second[order]
+        count = None if count is None else count[order]
+        ends = np.cumsum(np.bincount(buckets, minlength=item.buckets))
+        for bucket, (start, end) in enumerate(itertools.pairwise([0, *ends.tolist()])):
+            own = None if count is None else count[start:end]
+            self._add(item, column_set, bucket, first[start:end], second[start:end], own)
+
+    def _add(self, item: ScanItem, column_set: int, bucket: int, *columns: npt.NDArray[Any] | None) -> None:
+        first, second, count = columns
+        if first is None or second is None:
+            raise ValueError("fingerprints have two lanes")
+        for start in range(0, len(first), _MOST_PACKED):
+            part = slice(start, start + _MOST_PACKED)
+            self._keys.append((item.first_bucket + bucket, item.table, column_set))
+            self._packed.append(pack(first[part], second[part], None if count is None else count[part]))
+
+    def batch(self) -> pa.RecordBatch:
+        """What was collected, schema FINGERPRINTS."""
+        rows = len(self._keys)
+        keys = np.array(self._keys, np.int32).reshape(rows, 3)
+        zeros, empty = pa.array(np.zeros(rows, np.int64)), pa.repeat(pa.scalar(""), rows)
+        columns = [*(pa.array(keys[:, place]) for place in range(3)), pa.array(self._packed, pa.binary())]
+        return pa.RecordBatch.from_arrays([*columns, zeros, zeros, empty, empty, empty], schema=FINGERPRINTS)
+
+
+def report(item: ScanItem, rows_read: int, bytes_read: int, fault: TableFault | None) -> pa.RecordBatch:
+    """The row that ends an item: what was read, and what went wrong."""
+    return report_batch([report_row(item, rows_read, bytes_read, fault)])
+
+
+def report_row(item: ScanItem, rows_read: int, bytes_read: int, fault: TableFault | None) -> dict[str, Any]:
+    """`report` for `report_batch`."""
+    return _row(
+        item,
+        rows_read=rows_read,
+        bytes_read=bytes_read,
+        error=fault.error if fault else "",
+        message=str(fault) if fault else "",
+        status=fault.status if fault else "",
+    )
+
+
+def leaf_report(item: ScanItem, status: str, fragment: int, path: LeafPath) -> pa.RecordBatch:
+    """The row that says what is odd about a leaf of a file: LIE or HIDDEN_NAN."""
+    return report_batch([leaf_report_row(item, status, fragment, path)])
+
+
+def leaf_report_row(item: ScanItem, status: str, fragment: int, path: LeafPath) -> dict[str, Any]:
+    """`leaf_report` for `report_batch`."""
+    return _row(item, message=json.dumps({"fragment": fragment, "leaf": leaf_key(path)}), status=status)
+
+
+def report_batch(rows: list[dict[str, Any]]) -> pa.RecordBatch:
+    """Reports as rows of FINGERPRINTS."""
+    return pa.RecordBatch.from_pylist(rows, schema=FINGERPRINTS)
+
+
+def _row(item: ScanItem, **told: Any) -> dict[str, Any]:
+    nothing = {"packed": b"", "rows_read": 0, "bytes_read": 0, "error": "", "message": "", "status": ""}
+    return {**nothing, "bucket": item.first_bucket, "table": item.table, "column_set": REPORT, **told}

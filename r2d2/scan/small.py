@@ -1,0 +1,226 @@
+"""Small files, decoded whole: what a kernel needs to fingerprint many of them at once.
+
+A query over one file costs DuckDB some twenty milliseconds whatever the file holds, and decoding a small one a third of
+one. Only what pyarrow is known to read as DuckDB does is decoded here, and whatever is doubtful about a file is left to
+the reader of single files, whose answer counts. Whether a file is read here depends on that file alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from r2d2.model import LeafPath, fold
+from r2d2.scan.files import check_unchanged, is_remote, open_file
+from r2d2.scan.footer.read import Footer, read_footer
+from r2d2.scan.footer.schema import width
+from r2d2.scan.items import ColumnSet, ScanFile, ScanItem
+from r2d2.scan.source import named
+
+SMALL_BYTES = 1 << 20
+"""Compressed bytes of a small file, and of the columns that are wanted of it."""
+SMALL_VALUES = 1 << 18
+"""Values that are decoded of a small file at most."""
+SMALL_DECODED_BYTES = 64 << 20
+"""What a small file takes at most once decoded: its dictionaries may hold long texts."""
+
+_BATCH_ROWS = 65_536
+_TYPES = frozenset(
+    [pa.int32(), pa.int64(), pa.float32(), pa.float64(), pa.bool_(), pa.string(), pa.binary(), pa.date32()]
+    + [pa.timestamp(unit, tz=zone) for unit in ("us", "ns") for zone in (None, "UTC")]
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Literal:
+    """One value in all rows: the text of a partition value (None is NULL), and its type."""
+
+    text: str | None
+    type: pa.DataType
+
+
+NULL = Literal(text=None, type=pa.null())
+"""What a file has in a column that it lacks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmallFile:
+    """A decoded file.
+
+    Attributes:
+        file: Which one.
+        rows: Its rows.
+        bytes_read: Compressed bytes of the columns asked for, plus the footer, where the file is one of the lake.
+        values: By path of a leaf: its values, or what all rows have there.
+    """
+
+    file: ScanFile
+    rows: int
+    bytes_read: int
+    values: Mapping[LeafPath, pa.Array | Literal]
+
+    @property
+    def decoded_bytes(self) -> int:
+        """Memory of its values."""
+        return sum(array.nbytes for array in self.values.values() if not isinstance(array, Literal))
+
+
+def read_small_item(item: ScanItem) -> list[SmallFile] | None:
+    """The decoded files of an item; None where some of them are to be read one by one."""
+    if not is_candidate(item):
+        return None
+    files: list[SmallFile] = []
+    for file in item.files:
+        small = read_small(item, file)
+        if small is None:
+            return None
+        files.append(small)
+    return files
+
+
+def is_candidate(item: ScanItem) -> bool:
+    """Whether the files of an item may be small ones, as far as that is known before they are opened."""
+    return (
+        bool(item.column_sets)
+        and item.schema is None
+        and all(len(path) == 1 for column_set in item.column_sets for path in column_set.paths)
+        and all(not file.deletes and file.stamp.size <= SMALL_BYTES for file in item.files)
+        and sum(file.stamp.size for file in item.files) <= SMALL_BYTES
+    )
+
+
+def read_small(item: ScanItem, file: ScanFile) -> SmallFile | None:
+    """A file in decoded form; None where it is to be read alone.
+
+    Raises:
+        TableFault: If it has changed, or has no footer that can be read.
+        pa.ArrowException: If its pages cannot be decoded.
+    """
+    check_unchanged(file.stamp)
+    footer = read_footer(file.data_uri)
+    places = _places(item, file, footer)
+    if places is None or not _is_small(footer, places):
+        return None
+    columns = sorted({place for place in places.values() if not isinstance(place, Literal)})
+    if not columns:
+        return None
+    arrays = dict(zip(columns, _decoded(file.data_uri, footer, columns), strict=True))
+    if not all(_is_plain(arrays[column], footer, column) for column in columns):
+        return None
+    check_unchanged(file.stamp)
+    own = file.data_uri == file.stamp.uri
+    return SmallFile(
+        file=file,
+        rows=footer.rows,
+        bytes_read=footer.footer_bytes + needed_bytes(footer, item.column_sets) if own else 0,
+        values={path: place if isinstance(place, Literal) else arrays[place] for path, place in places.items()},
+    )
+
+
+def needed_bytes(footer: Footer, column_sets: Sequence[ColumnSet]) -> int:
+    """Compressed bytes of the column chunks that the column sets touch."""
+    wanted = {path[0].lower() for column_set in column_sets for path in column_set.paths}
+    names = footer.schema.names
+    return sum(size for name, size in zip(names, footer.column_bytes, strict=True) if name.lower() in wanted)
+
+
+def _places(item: ScanItem, file: ScanFile, footer: Footer) -> dict[LeafPath, int | Literal] | None:
+    """Where each leaf of an item comes from: a column of the file, by position, or a literal; None: read it alone."""
+    if footer.legacy_calendar:
+        return None
+    declared = {fold(name) for name in file.partition}  # a partition value rules over a column of the file
+    types = {column.name: column.type for column in item.partition_schema}
+    columns: dict[str, int | Literal] = {
+        field.name: index for index, field in enumerate(footer.schema) if fold(field.name) not in declared
+    }
+    columns |= {name: Literal(text=text, type=types[name]) for name, text in file.partition.items()}
+    found: dict[LeafPath, int | Literal] = {}
+    for path in dict.fromkeys(path for column_set in item.column_sets for path in column_set.paths):
+        place = named(columns, path[0], exact=item.exact)
+        if isinstance(place, int) and ((path[0],) in footer.int96 or not _is_readable(footer.schema.field(place))):
+            return None
+        found[path] = NULL if place is None else place
+    return found
+
+
+def _is_readable(field: pa.Field) -> bool:
+    return field.type in _TYPES or pa.types.is_decimal128(field.type)
+
+
+def _is_small(footer: Footer, places: Mapping[LeafPath, int | Literal]) -> bool:
+    columns = {place for place in places.values() if isinstance(place, int)}
+    return (
+        footer.rows * max(1, len(columns)) <= SMALL_VALUES
+        and sum(footer.column_bytes[column] for column in columns) <= SMALL_BYTES
+    )
+
+
+def _decoded(uri: str, footer: Footer, columns: Sequence[int]) -> Iterator[pa.Array]:
+    """Top-level columns of a file, by position, each as one array."""
+    source: Any = open_file(uri) if is_remote(uri) else uri
+    file = pq.ParquetFile(source, metadata=footer.metadata)
+    with file:
+        batches = file.reader.iter_batches(
+            _BATCH_ROWS,
+            row_groups=list(range(footer.metadata.num_row_groups)),
+            column_indices=[_first_leaf(footer, column) for column in columns],
+            use_threads=False,
+        )
+        parts = list(_bounded(batches))
+    for place, column in enumerate(columns):
+        dtype = footer.schema.field(column).type
+        chunks = [_as_declared(part.column(place), dtype) for part in parts]
+        yield chunks[0] if len(chunks) == 1 else pa.concat_arrays(chunks) if chunks else pa.array([], dtype)
+
+
+def _first_leaf(footer: Footer, column: int) -> int:
+    """Position among the Parquet columns of a top-level column's first."""
+    if footer.metadata.num_columns == len(footer.schema):
+        return column
+    return sum(width(footer.schema.field(index).type) for index in range(column))
+
+
+def _bounded(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    total = 0
+    for batch in batches:
+        total += batch.nbytes
+        if total > SMALL_DECODED_BYTES:
+            raise pa.ArrowInvalid("too large for a small file")
+        yield batch
+
+
+def _as_declared(array: pa.Array, dtype: pa.DataType) -> pa.Array:
+    """The array in the type that the Parquet schema declares, where a writer's Arrow schema only words it otherwise."""
+    t = pa.types
+    if t.is_dictionary(array.type) and array.type.value_type == dtype:
+        return array.dictionary_decode()
+    if (array.type, dtype) in ((pa.large_string(), pa.string()), (pa.large_binary(), pa.binary())):
+        return array.cast(dtype)
+    if t.is_timestamp(array.type) and t.is_timestamp(dtype) and array.type.tz and dtype.tz:
+        return array.cast(dtype) if array.type.unit == dtype.unit else array
+    return array
+
+
+def _is_plain(array: pa.Array, footer: Footer, column: int) -> bool:
+    """Whether an array holds what DuckDB would read: valid values of the declared type, NULL where it is claimed."""
+    if len(array) != footer.rows or array.type != footer.schema.field(column).type:
+        return False
+    if pa.types.is_string(array.type) or pa.types.is_decimal(array.type):
+        array.validate(full=True)
+    return _nulls_are_true(array, footer, _first_leaf(footer, column))
+
+
+def _nulls_are_true(array: pa.Array, footer: Footer, column: int) -> bool:
+    """Whether every chunk that claims to be all NULL is: DuckDB would not look."""
+    start = 0
+    for group in footer.facts.groups:
+        chunk, rows = group.chunks[column], group.rows or 0
+        claimed = chunk.nulls is not None and chunk.nulls >= (chunk.values or 0)
+        if claimed and array.slice(start, rows).null_count != rows:
+            return False
+        start += rows
+    return True

@@ -1,0 +1,150 @@
+"""Which children may be the union of several tables: what metadata and samples leave over, in one job."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from r2d2.errors import EngineError
+from r2d2.model import SchemaClass, SchemaGraph, spark_ddl
+from r2d2.scan.compare import Verdict
+from r2d2.scan.plan import Pair, column_order, compared_paths
+from r2d2.scan.stored import EVIDENCE, EVIDENCE_TABLES
+from r2d2.session import engine_errors, union_all
+from r2d2.unions.overlap import Block, candidates
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+    from r2d2.lake.run import StageRun
+
+BLOCK_TABLES = 20_000
+"""Children of one block: see `prune.blocks`."""
+
+DONE = -1
+_ITEMS = pa.schema([("item", pa.int32()), ("blocks", pa.list_(pa.string()))])
+_MEMBERS = pa.schema([("item", pa.int32()), ("table", pa.int32())])
+_FOUND = pa.schema([("item", pa.int32()), ("child", pa.int32()), ("parents", pa.list_(pa.int32()))])
+
+
+def blocks_of(graph: SchemaGraph, children: Collection[int], parents: Collection[int]) -> Iterator[Block]:
+    """The children of each class with all parents that have their columns.
+
+    Args:
+        graph: Classes, and edges between them.
+        children: Tables that are asked about.
+        parents: Tables that may hold their rows.
+    """
+    above: dict[int, set[int]] = {c.id: {c.id} for c in graph.classes}
+    for child, parent in graph.edges:
+        above[child].add(parent)
+    for c in graph.classes:
+        own = [table for table in c.tables if table in children]
+        sides = [(_of(graph.classes[p], {*parents, *own}), _places(c, graph.classes[p])) for p in sorted(above[c.id])]
+        filled = tuple((tables, places) for tables, places in sides if tables)
+        if sum(len(tables) for tables, _ in filled) > 2:  # a child and two others at least
+            for start in range(0, len(own), BLOCK_TABLES):
+                part = tuple(own[start : start + BLOCK_TABLES])
+                yield Block(column_set=c.id, children=part, parents=filled)
+
+
+def _of(c: SchemaClass, tables: Collection[int]) -> tuple[int, ...]:
+    return tuple(table for table in c.tables if table in tables)
+
+
+def _places(child: SchemaClass, parent: SchemaClass) -> tuple[int, ...]:
+    """Per leaf of the child, in order, the place of the parent's leaf of that name."""
+    place = {path: number for number, path in enumerate(column_order(list(parent.names)))}
+    return tuple(place[path] for path in compared_paths(child, parent)[1])
+
+
+def by_metadata(run: StageRun, blocks: Sequence[Block], evidence_stage: str) -> dict[int, list[int]]:
+    """Children that metadata does not refute, each with the tables that may hold its rows.
+
+    Args:
+        run: The audit.
+        blocks: What to ask.
+        evidence_stage: Whose evidence of all tables is stored.
+
+    Raises:
+        EngineError: If the engine has lost work items.
+    """
+    if not blocks:
+        return {}
+    items = _items(blocks, 1 + sum(len(block.tables) for block in blocks) // (4 * run.kernels.parallelism))
+    spark = run.engine.spark
+    texts = [{"item": n, "blocks": [block.to_json() for block in own]} for n, own in enumerate(items)]
+    needed = [
+        {"item": n, "table": t} for n, own in enumerate(items) for t in sorted(set().union(*(b.tables for b in own)))
+    ]
+    with engine_errors():
+        stored = [run.store.read_frame(evidence_stage, name, EVIDENCE) for name in _stored(run)]
+        members = spark.createDataFrame(pa.Table.from_pylist(needed, schema=_MEMBERS))
+        asked = spark.createDataFrame(pa.Table.from_pylist(texts, schema=_ITEMS))
+        rows = _answered(union_all(stored).join(members, "table"), asked)
+    done = set(rows.filter(pc.equal(rows["child"], DONE))["item"].to_pylist())
+    if done != set(range(len(items))):
+        raise EngineError("the engine lost work items of the search for unions; nothing was refuted")
+    return {row["child"]: row["parents"] for row in rows.to_pylist() if row["child"] != DONE}
+
+
+def _stored(run: StageRun) -> list[str]:
+    return [name for name in EVIDENCE_TABLES if run.inventory.places(name.removeprefix("evidence-"))]
+
+
+def _items(blocks: Sequence[Block], tables: int) -> list[list[Block]]:
+    """Blocks in work items of about as many tables each."""
+    items: list[list[Block]] = []
+    room = 0
+    for block in blocks:
+        if not items or len(block.tables) > room:
+            items.append([])
+            room = tables
+        items[-1].append(block)
+        room -= len(block.tables)
+    return items
+
+
+def _answered(evidence: DataFrame, items: DataFrame) -> pa.Table:
+    def answer(tables: pa.Table, items: pa.Table) -> pa.Table:
+        packed = dict(zip(tables["table"].to_pylist(), tables["evidence"].to_pylist(), strict=True))
+        (item,) = items.to_pylist()
+        found = [pair for text in item["blocks"] for pair in candidates(Block.from_json(text), packed)]
+        rows = [{"item": item["item"], "child": child, "parents": parents} for child, parents in [*found, (DONE, [])]]
+        return pa.Table.from_pylist(rows, schema=_FOUND)
+
+    return evidence.groupBy("item").cogroup(items.groupBy("item")).applyInArrow(answer, spark_ddl(_FOUND)).toArrow()
+
+
+def not_counted_out(
+    open_children: Mapping[int, Sequence[int]],
+    column_set_of: Mapping[int, int],
+    verdicts: Mapping[Pair, Verdict],
+    threshold_of: Mapping[int, int],
+) -> list[int]:
+    """Children whose sample the candidates may hold together, going by how many of its rows each may hold.
+
+    A verdict over the child's whole sample, as any with a parent whose sample reaches as far, says how many rows that
+    is; what no verdict denies may be held.
+
+    Args:
+        open_children: Candidates by child.
+        column_set_of: By child.
+        verdicts: Of samples, by pair.
+        threshold_of: Of the sample of each table.
+    """
+    kept = []
+    for child, parents in open_children.items():
+        own = {
+            parent: verdicts.get(Pair(child=child, parent=parent, column_set=column_set_of[child]))
+            for parent in parents
+        }
+        whole = [v.distinct for parent, v in own.items() if v and threshold_of[parent] >= threshold_of[child]]
+        sample = max(whole, default=0)
+        held = sum(sample if verdict is None else sample - verdict.missing for verdict in own.values())
+        if not whole or held >= sample:
+            kept.append(child)
+    return kept

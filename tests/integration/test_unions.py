@@ -1,0 +1,181 @@
+"""Unions: tables that several others hold together, planted and drawn at random, against a search of all subsets."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import random
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from r2d2.session import Engine
+from tests.integration.recipe_checks import assert_comes_back, audited
+
+pytestmark = pytest.mark.slow
+
+Row = tuple[Any, ...]
+Tables = dict[str, tuple[tuple[str, ...], list[Row]]]
+"""By name: columns and rows."""
+
+GROUPS = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Random:
+    """Groups of tables of one universe of rows; groups have no column in common."""
+
+    groups: tuple[Tables, ...]
+
+    @classmethod
+    def drawn(cls, seed: int) -> Random:
+        """Groups from a literal seed."""
+        source = random.Random(seed)
+        return cls(groups=tuple(drawn_group(source, number) for number in range(GROUPS)))
+
+
+def drawn_group(source: random.Random, number: int) -> Tables:
+    """Up to six tables over few rows, so that unions, copies, repeated rows and near misses are all common."""
+    names = (f"g{number}_a", f"g{number}_b", f"g{number}_c")
+    texts = ("x", "y", None, "z" * 40)
+    universe = [(n // 2, texts[n % 4], n / 4 if n % 3 else None) for n in range(source.choice((12, 40, 40)))]
+    tables: Tables = {}
+    for table in range(source.randint(3, 6)):
+        rows = source.choices(universe, k=source.choice((0, 2, 5, 9, 9, 30)))
+        if source.random() < 0.5:
+            rows = list(dict.fromkeys(rows))
+        if table > 1 and source.random() < 0.6:
+            rows = [row for name in source.sample(sorted(tables), min(len(tables), 2)) for row in tables[name][1]]
+            rows = source.sample(rows, max(0, len(rows) - source.choice((0, 0, 1))))
+        width = source.choice((2, 3, 3, 3, 3))
+        tables[f"t{number}_{table}"] = (names[:width], [(*row, None)[:width] for row in rows])
+    return tables
+
+
+def expected_unions(tables: Tables) -> dict[str, set[frozenset[str]]]:
+    """By child: all sets of tables that hold it and could do without none of them; children of one table left out."""
+    found: dict[str, set[frozenset[str]]] = {}
+    for child, (columns, rows) in tables.items():
+        held = {
+            other: {row[: len(columns)] for row in its}
+            for other, (names, its) in tables.items()
+            if other != child and set(columns) <= set(names)
+        }
+        covers = {
+            frozenset(chosen)
+            for size in range(1, len(held) + 1)
+            for chosen in itertools.combinations(sorted(held), size)
+            if set(rows) <= set().union(*(held[name] for name in chosen))
+        }
+        least = {cover for cover in covers if not any(other < cover for other in covers)}
+        if rows and least and all(len(cover) > 1 for cover in least):
+            found[child] = least
+    return found
+
+
+def write(lake: Path, tables: Tables) -> None:
+    lake.mkdir(exist_ok=True)
+    types = (pa.int64(), pa.string(), pa.float64())
+    for name, (columns, rows) in tables.items():
+        arrays = {c: pa.array([row[i] for row in rows], types[i]) for i, c in enumerate(columns)}
+        pq.write_table(pa.table(arrays), lake / f"{name}.parquet")
+
+
+def bag_holds(tables: Tables, child: str, parents: frozenset[str]) -> bool:
+    columns, rows = tables[child]
+    there = Counter(row[: len(columns)] for parent in parents for row in tables[parent][1])
+    return not Counter(rows) - there
+
+
+def test_unions_are_those_of_a_search_of_all_subsets(engine: Engine, tmp_path: Path) -> None:
+    drawn = Random.drawn(36)
+    for group in drawn.groups:
+        write(tmp_path / "lake", group)
+    results = audited(engine, tmp_path / "lake", tmp_path / "out", recipes="chosen")
+    found = {row["child"].removesuffix(".parquet"): row for row in results["unions"]}
+    seen = 0
+    for tables in drawn.groups:
+        want = expected_unions(tables)
+        assert {child for child in tables if child in found} == set(want)
+        for child, covers in want.items():
+            parents = frozenset(name.removesuffix(".parquet") for name in found[child]["parents"])
+            assert parents in covers, child
+            assert found[child]["set"]
+            assert found[child]["bag"] == bag_holds(tables, child, parents)
+            seen += 1
+    assert seen > 10, "the lake has unions to be found"
+
+
+def test_the_same_lake_has_the_same_unions_whatever_the_keys(engine: Engine, tmp_path: Path) -> None:
+    source = random.Random(3)
+    universe = [(n, f"row {n}", n / 8) for n in range(12_000)]
+    tables = {f"part{n}": (("k", "t", "v"), source.sample(universe, 6_000)) for n in range(6)}
+    tables["whole"] = (("k", "t", "v"), sorted({row for _, rows in list(tables.values())[:4] for row in rows}))
+    write(tmp_path / "lake", tables)
+    one, other = (
+        audited(engine, tmp_path / "lake", tmp_path / f"out{n}", lane_keys=(n, n + 1), recipes="chosen")["unions"]
+        for n in (1, 7)
+    )
+    assert one == other
+    assert "whole.parquet" in {row["child"] for row in one}
+
+
+def test_without_unions_none_are_looked_for(engine: Engine, tmp_path: Path) -> None:
+    write(tmp_path / "lake", planted(1))
+    results = audited(engine, tmp_path / "lake", tmp_path / "out", no_unions=True)
+    assert results["unions"] == []
+    assert "union" not in {row["recipe_kind"] for row in results["recipes"]}
+
+
+# ---- recipes
+
+
+def planted(cases: int = 10) -> Tables:
+    """Children by name: `plain…` comes back without predicates, `cut…` with, `less…` lacks one row of its parents."""
+    tables: Tables = {}
+    for number in range(cases):
+        columns = (f"p{number}_id", f"p{number}_name", f"p{number}_value")
+        rows: list[Row] = [(n, f"n {n % 7}", n / 4) for n in range(300)]
+        if number % 2:
+            rows = [*rows, *rows[:20]]  # repeated rows
+        cuts = sorted({0, len(rows), 37 + number, 150 + 3 * number})
+        parts = [rows[start:end] for start, end in itertools.pairwise(cuts)]
+        for part, own in enumerate(parts):
+            tables[f"plain{number}_part{part}"] = (columns, own)
+        tables[f"plain{number}"] = (columns, rows)
+        columns = tuple(name.replace("p", "c", 1) for name in columns)
+        tables[f"cut{number}_low"] = (columns, rows[: 160 + number])
+        tables[f"cut{number}_high"] = (columns, rows[(120 if number % 2 == 0 else 160 + number) : 300])
+        tables[f"cut{number}"] = (columns, rows[40:260])
+        columns = tuple(name.replace("c", "l", 1) for name in columns)
+        tables[f"less{number}_low"] = (columns, rows[:150])
+        tables[f"less{number}_high"] = (columns, rows[151:300])
+        tables[f"less{number}"] = (columns, rows[10:290])
+    return tables
+
+
+def test_planted_unions_come_back(engine: Engine, tmp_path: Path) -> None:
+    tables = planted()
+    write(tmp_path / "lake", tables)
+    results = audited(engine, tmp_path / "lake", tmp_path / "out")
+    wanted = {f"{kind}{n}.parquet" for kind in ("plain", "cut") for n in range(10)}
+    assert {row["child"] for row in results["unions"]} == wanted
+    recipes = {row["child"]: row for row in results["recipes"] if row["recipe_kind"] == "union"}
+    assert set(recipes) == wanted
+    for child, recipe in recipes.items():
+        assert ("WHERE" in recipe["recipe_sql"]) == child.startswith("cut")
+        table = pq.read_table(tmp_path / "lake" / child)
+        assert_comes_back(engine, recipe, table)
+
+
+@pytest.mark.open_data
+def test_unions_of_the_real_lake(open_data: Path, engine: Engine, tmp_path: Path) -> None:
+    results = audited(engine, open_data / "parquet", tmp_path / "out", case_sensitive=True)
+    with (open_data / "truth_union.csv").open() as file:
+        truth = {row["child"]: int(row["n_parents_greedy"]) for row in csv.DictReader(file)}
+    assert {row["child"]: len(row["parents"]) for row in results["unions"]} == truth

@@ -1,0 +1,266 @@
+"""Small files read together give what each gives when it is read alone, whatever is wrong with its neighbours."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from r2d2.model import FileStamp, type_class
+from r2d2.scan import fingerprints
+from r2d2.scan.duck import KernelLimits
+from r2d2.scan.evidence import Flag, LeafEvidence, number_key, pack
+from r2d2.scan.files import stamp
+from r2d2.scan.fingerprints import scan_items
+from r2d2.scan.items import EVERYTHING, ColumnSet, ScanFile, ScanItem
+from r2d2.scan.reports import HIDDEN_NAN, LIE, counted, unpack
+from r2d2.scan.reports import pack as packed
+from r2d2.scan.rowhash import RowHasher
+from r2d2.scan.small import read_small_item
+from tests.unit import fingerprint_rows
+
+HASHER = RowHasher(lane_keys=(0x0123456789ABCDEF, 0xFEDCBA9876543210))
+INSTANTS = st.sampled_from([0, 1, -1, 1_600_000_000_000_000, 2**53 + 1])
+PLAIN: dict[pa.DataType, st.SearchStrategy[Any]] = {
+    pa.int32(): st.integers(-(2**31), 2**31 - 1),
+    pa.int64(): st.sampled_from([0, 1, -1, 2**53 + 1, -(2**53) - 2, 2**63 - 1, -(2**63)]),
+    pa.float32(): st.floats(width=32),
+    pa.float64(): st.floats(),
+    pa.bool_(): st.booleans(),
+    pa.string(): st.text(st.characters(codec="utf-8"), max_size=4),
+    pa.binary(): st.binary(max_size=4),
+    pa.date32(): st.dates(dt.date(1, 1, 1)),
+    pa.timestamp("us"): INSTANTS,
+    pa.timestamp("us", tz="UTC"): INSTANTS,
+    pa.timestamp("us", tz="Asia/Tokyo"): INSTANTS,
+    pa.timestamp("ns"): INSTANTS,
+    pa.decimal128(9, 2): st.decimals(-1000, 1000, places=2),
+    pa.decimal128(30, 4): st.decimals(-(10**20), 10**20, places=4).map(lambda number: round(number, 4)),
+    pa.large_string(): st.text("ab", max_size=2),
+    pa.dictionary(pa.int32(), pa.string()): st.text("ab", max_size=2),
+}
+OTHER: dict[pa.DataType, st.SearchStrategy[Any]] = {
+    pa.int8(): st.integers(-128, 127),
+    pa.list_(pa.int64()): st.lists(st.integers(0, 2), max_size=2),
+    pa.struct([("f", pa.int64())]): st.fixed_dictionaries({"f": st.integers(0, 2)}),
+}
+
+
+def alone(items: Sequence[ScanItem], monkeypatch: pytest.MonkeyPatch) -> list[pa.RecordBatch]:
+    """The output of the kernel without reading files together."""
+    with monkeypatch.context() as patched:
+        patched.setattr(fingerprints, "read_small_item", lambda _: None)
+        return list(scan_items(items, HASHER, KernelLimits()))
+
+
+def output_of(batches: Sequence[pa.RecordBatch]) -> tuple[Counter[tuple[Any, ...]], list[tuple[Any, ...]]]:
+    """Fingerprints by bucket, table and column set, and the reports, in an order of their own."""
+    counts: Counter[tuple[Any, ...]] = Counter()
+    for batch in batches:
+        for row in batch.to_pylist():
+            own, _ = fingerprint_rows.counted([pa.RecordBatch.from_pylist([row], schema=batch.schema)])
+            for (column_set, first, second), count in own.items():
+                counts[row["bucket"], row["table"], column_set, first, second] += count
+    _, reports = fingerprint_rows.counted(batches)
+    return counts, sorted(tuple(row.values()) for row in reports)
+
+
+def evidence(table: pa.Table, flags: Flag, bound: int) -> tuple[tuple[tuple[str], ...], str]:
+    """Leaves, and what metadata is to have proved of each in the one file of a table."""
+    leaves = sorted(field.name for field in table.schema)
+    claims = [
+        LeafEvidence(kind=type_class(_plain(table.schema.field(name).type)), flags=flags, low=number_key(bound))
+        for name in leaves
+    ]
+    return tuple((name,) for name in leaves), base64.b64encode(pack(claims, [])).decode()
+
+
+def _plain(dtype: pa.DataType) -> pa.DataType:
+    return dtype.value_type if pa.types.is_dictionary(dtype) else dtype
+
+
+def item_of(number: int, path: Path, table: pa.Table, **options: Any) -> ScanItem:
+    """A work item of one file: all of its columns as one column set, and its first and a missing one as another."""
+    names = tuple((field.name,) for field in table.schema if not pa.types.is_struct(field.type))
+    return ScanItem(
+        table=number,
+        files=(ScanFile(stamp=stamp(str(path)), data_uri=str(path), **options.pop("file", {})),),
+        partition_schema=options.pop("partition_schema", pa.schema([])),
+        column_sets=(ColumnSet(id=0, paths=names), ColumnSet(id=1, paths=(*names[:1], ("missing",)))),
+        **options,
+    )
+
+
+@st.composite
+def tables(draw: st.DrawFn, types: dict[pa.DataType, st.SearchStrategy[Any]]) -> pa.Table:
+    chosen = draw(st.lists(st.sampled_from(list(types)), min_size=1, max_size=4))
+    rows = draw(st.integers(0, 12))
+    columns = {}
+    for place, dtype in enumerate(chosen):
+        values = draw(st.lists(st.none() | types[dtype], min_size=rows, max_size=rows))
+        columns[f"C.{place}" if place % 2 else f"c{place}"] = pa.array(values, _plain(dtype)).cast(dtype)
+    return pa.table(columns)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    lake=st.lists(tables(PLAIN) | tables({**PLAIN, **OTHER}), min_size=1, max_size=6),
+    threshold=st.sampled_from([EVERYTHING, 1 << 63]),
+    buckets=st.integers(1, 3),
+    flags=st.sampled_from([Flag.MAY_VALUE | Flag.MAY_NAN, Flag.MAY_VALUE | Flag.MAY_NULL | Flag.MAY_NAN]),
+    bound=st.integers(-1, 1),
+    observed=st.booleans(),
+    group=st.sampled_from([3, 1000]),
+    partition=st.sampled_from([None, "7", "-3"]),
+)
+def test_files_read_together_give_what_each_gives_alone(
+    lake: list[pa.Table],
+    threshold: int,
+    buckets: int,
+    flags: Flag,
+    bound: int,
+    observed: bool,
+    group: int,
+    partition: str | None,
+) -> None:
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as monkeypatch:
+        items = []
+        for number, table in enumerate(lake):
+            path = Path(folder) / f"t[{number}].parquet"
+            pq.write_table(table, path, row_group_size=group)
+            options: dict[str, Any] = {"threshold": threshold, "first_bucket": 5, "buckets": buckets, "file": {}}
+            if observed and not any(pa.types.is_nested(field.type) for field in table.schema):
+                options["leaves"], options["file"]["evidence"] = evidence(table, flags, bound)
+            if partition is not None:
+                options["file"]["partition"] = {"missing": partition}
+                options["partition_schema"] = pa.schema([("missing", pa.int32())])
+            items.append(item_of(number, path, table, **options))
+        assert output_of(list(scan_items(items, HASHER, KernelLimits()))) == output_of(alone(items, monkeypatch))
+
+
+@pytest.mark.parametrize("dtype", PLAIN, ids=str)
+def test_plain_columns_are_read_together(tmp_path: Path, dtype: pa.DataType) -> None:
+    table = pa.table({"a": pa.nulls(3, _plain(dtype)).cast(dtype)})
+    pq.write_table(table, tmp_path / "t.parquet")
+    assert read_small_item(item_of(0, tmp_path / "t.parquet", table)) is not None
+
+
+@pytest.mark.parametrize("dtype", OTHER, ids=str)
+def test_other_columns_are_read_alone(tmp_path: Path, dtype: pa.DataType) -> None:
+    table = pa.table({"x": [1], "a": pa.nulls(1, dtype)})
+    pq.write_table(table, tmp_path / "t.parquet")
+    item = replace(item_of(0, tmp_path / "t.parquet", table), column_sets=(ColumnSet(id=0, paths=(("x",), ("a",))),))
+    assert read_small_item(item) is None
+
+
+def flipped(data: bytes) -> bytes:
+    """A file whose first page cannot be decompressed."""
+    return data[:4] + bytes(byte ^ 0xFF for byte in data[4:40]) + data[40:]
+
+
+@pytest.mark.parametrize("damage", [flipped, lambda data: data[:-20], lambda _: b"", lambda data: b"x" * len(data)])
+def test_a_damaged_file_fails_its_own_table_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Any) -> None:
+    table = pa.table({"a": list(range(1000)), "b": [f"text {n % 7}" for n in range(1000)]})
+    items = []
+    for number in range(5):
+        path = tmp_path / f"{number}.parquet"
+        pq.write_table(table.slice(number), path)
+        if number == 2:
+            path.write_bytes(damage(path.read_bytes()))
+        items.append(item_of(number, path, table))
+    together = output_of(list(scan_items(items, HASHER, KernelLimits())))
+    assert together == output_of(alone(items, monkeypatch))
+    _, reports = fingerprint_rows.counted(list(scan_items(items, HASHER, KernelLimits())))
+    assert {row["table"]: bool(row["error"]) for row in reports} == {n: n == 2 for n in range(5)}
+
+
+def test_text_that_is_not_utf8_fails_its_own_table_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    items = []
+    for number, value in enumerate([b"fine", b"\xff\xfe", b"too"]):
+        path = tmp_path / f"{number}.parquet"
+        invalid = pa.Array.from_buffers(pa.string(), 1, pa.array([value], pa.binary()).buffers())
+        table = pa.table({"a": invalid})
+        pq.write_table(table, path)
+        items.append(item_of(number, path, table))
+    together = output_of(list(scan_items(items, HASHER, KernelLimits())))
+    assert together == output_of(alone(items, monkeypatch))
+
+
+def test_a_group_that_fails_is_read_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    items = []
+    for number in range(3):
+        path = tmp_path / f"{number}.parquet"
+        table = pa.table({"a": [number, number], "b": ["x", None]})
+        pq.write_table(table, path)
+        items.append(item_of(number, path, table))
+    expected = output_of(alone(items, monkeypatch))
+
+    def refuse(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(fingerprints, "scan_together", refuse)
+    assert output_of(list(scan_items(items, HASHER, KernelLimits()))) == expected
+
+
+def test_a_small_file_that_changes_fails(tmp_path: Path) -> None:
+    table = pa.table({"a": [1]})
+    pq.write_table(table, tmp_path / "t.parquet")
+    item = item_of(3, tmp_path / "t.parquet", table)
+    old = replace(item.files[0], stamp=FileStamp(**{**vars(item.files[0].stamp), "token": "1"}))
+    counts, (report,) = fingerprint_rows.counted(scan_items([replace(item, files=(old,))], HASHER, KernelLimits()))
+    assert (dict(counts), report["error"]) == ({}, "Changed")
+
+
+def test_what_rows_say_against_the_metadata_is_reported(tmp_path: Path) -> None:
+    table = pa.table({"a": [1.0, float("nan"), 1.0], "b": [None, "x", "y"]})
+    pq.write_table(table, tmp_path / "t.parquet")
+    leaves, claims = evidence(table, Flag.MAY_VALUE | Flag.MAY_NAN, 0)
+    item = item_of(0, tmp_path / "t.parquet", table, leaves=leaves, file={"evidence": claims, "number": 4})
+    assert read_small_item(item) is not None
+    _, reports = fingerprint_rows.counted(scan_items([item], HASHER, KernelLimits()))
+    told = {(row["status"], row["message"]) for row in reports if row["status"]}
+    assert told == {
+        (HIDDEN_NAN, '{"fragment": 4, "leaf": "[\\"a\\"]"}'),
+        (LIE, '{"fragment": 4, "leaf": "[\\"b\\"]"}'),
+    }
+
+
+@given(rows=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), max_size=40))
+def test_packed_fingerprints_come_back_counted(rows: list[tuple[int, int]]) -> None:
+    lanes = np.array(rows, np.uint64).reshape(len(rows), 2)
+    first, second, count = unpack(packed(*counted(lanes[:, 0].copy(), lanes[:, 1].copy())))
+    found: Counter[tuple[int, int]] = Counter()
+    for one, other, many in zip(first, second, np.ones_like(first) if count is None else count, strict=True):
+        found[int(one), int(other)] += int(many)
+    assert found == Counter(rows)
+
+
+def test_an_object_store_gives_the_same(tmp_path: Path) -> None:
+    import fsspec
+
+    table = pa.table({"a": list(range(50)), "b": [f"{n}" for n in range(50)]})
+    pq.write_table(table, tmp_path / "t.parquet")
+    store = fsspec.filesystem("memory")
+    uri = f"memory://{os.path.basename(tmp_path)}/t.parquet"
+    store.pipe_file(uri, (tmp_path / "t.parquet").read_bytes())
+    try:
+        item = item_of(0, tmp_path / "t.parquet", table)
+        remote = replace(item, files=(ScanFile(stamp=stamp(uri), data_uri=uri),))
+        assert read_small_item(remote) is not None
+        own, other = (output_of(list(scan_items([one], HASHER, KernelLimits()))) for one in (item, remote))
+        assert own == other
+    finally:
+        store.rm_file(uri)
