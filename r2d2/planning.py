@@ -24,6 +24,11 @@ from r2d2.retention.plan import Plan, plan_retention
 from r2d2.retention.policy import Properties, split_tags
 from r2d2.scan.files import is_remote
 
+_SCHEMES = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "abfs": "abfss"}
+"""Other names of an object store: a clone's log may use another one than LAKE."""
+_NOT_KEPT = ("", "false", "0", "no", "off")
+"""Values of `r2d2.keep` that let a table go; any other may mean that its owner wants it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Planned:
@@ -205,7 +210,7 @@ def _moment(milliseconds: int | None) -> datetime.datetime | None:
 
 def _properties(harvest: Harvest) -> Properties:
     told = harvest.properties
-    keep = told.get("r2d2.keep", "").strip().lower() in ("true", "1", "yes")
+    keep = told.get("r2d2.keep", "").strip().lower() not in _NOT_KEPT
     return Properties(owner=told.get("owner"), tags=split_tags(told.get("tags")), keep=keep)
 
 
@@ -308,8 +313,11 @@ def _ancestors(uri: str) -> Iterator[str]:
 
 
 def _real(uri: str) -> str:
-    """A local path without links, which a clone's log may or may not follow."""
-    return uri if is_remote(uri) else os.path.join(_real_folder(os.path.dirname(uri)), os.path.basename(uri))
+    """One spelling: local paths without links, which a clone's log may or may not follow; one scheme for each store."""
+    if is_remote(uri):
+        scheme, _, rest = uri.partition("://")
+        return f"{_SCHEMES.get(scheme.lower(), scheme.lower())}://{rest}"
+    return os.path.join(_real_folder(os.path.dirname(uri)), os.path.basename(uri))
 
 
 @functools.cache

@@ -23,6 +23,7 @@ from r2d2.retention.facts import PlanInputs, Prepared, TableFacts, load_inputs, 
 from r2d2.retention.offers import Offers
 from r2d2.retention.pareto import Curve, pareto_curve
 from r2d2.retention.plan import Plan, make_offers, plan_of
+from r2d2.store.key_lists import has_key_lists
 from r2d2.store.results import RESULT_SCHEMAS, ResultFolder, evidence_folder, read_results
 
 
@@ -34,6 +35,7 @@ class Instance:
         tables, summary: The results as they were read.
         facts: By table, sorted by id.
         offers: Recipes and costs.
+        lost: Ids of tables that have recipes whose key list is gone, which are not used.
     """
 
     tables: Mapping[str, pa.Table]
@@ -42,6 +44,7 @@ class Instance:
     facts: Sequence[TableFacts]
     prepared: Prepared
     offers: Offers
+    lost: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +68,9 @@ class Replan(Instance):
     def warnings(self) -> list[str]:
         """What people should know of their inputs, in sentences."""
         warnings = self.prepared.warnings()
+        if self.lost:
+            some = ", ".join(self.lost[:5]) + (", …" if len(self.lost) > 5 else "")
+            warnings.append(f"key lists are not where the audit put them, so recipes are not used: {some}; audit again")
         checked = int((self.summary.get("config") or {}).get("chains") or 0)
         if self.inputs.options.chains > checked:
             warnings.append(
@@ -113,6 +119,7 @@ def replan(out: str, changes: Mapping[str, Any], *, now: datetime.datetime, with
         facts=instance.facts,
         prepared=instance.prepared,
         offers=instance.offers,
+        lost=instance.lost,
         plan=plan,
         curve=pareto_curve(instance.offers) if with_curve else None,
     )
@@ -124,17 +131,26 @@ def read_instance(out: str, changes: Mapping[str, Any], *, now: datetime.datetim
     options = options_of(summary, changes)
     lake = (summary.get("config") or {}).get("lake")
     inputs = load_inputs(options, now, str(lake) if lake is not None else None)
-    facts, recipes = _stored(out, tables)
+    facts, stored = _stored(out, tables)
+    there = {recipe for recipe in stored if has_key_lists(recipe.setup_sql)}
     prepared = prepare(facts, inputs)
     offers = make_offers(
         prepared.candidates,
-        _usable(recipes, prepared, options.chains),
+        _usable([recipe for recipe in stored if recipe in there], prepared, options.chains),
         inputs.prices,
         reads_per_month=options.assume_reads,
         horizon_months=options.horizon_months,
         today=now.date(),
     )
-    return Instance(tables=tables, summary=summary, inputs=inputs, facts=facts, prepared=prepared, offers=offers)
+    return Instance(
+        tables=tables,
+        summary=summary,
+        inputs=inputs,
+        facts=facts,
+        prepared=prepared,
+        offers=offers,
+        lost=sorted({facts[recipe.child].id for recipe in stored if recipe not in there}),
+    )
 
 
 def options_of(summary: Mapping[str, Any], changes: Mapping[str, Any]) -> PlanOptions:

@@ -12,6 +12,7 @@ import pyarrow as pa
 from r2d2.model import FileStamp
 from r2d2.prune.page_rule import Question, judge
 from r2d2.prune.pages import Belief, PagedFile, PagedTable, Witness, file_witnesses, page_witnesses
+from r2d2.scan.evidence import unpack
 
 WITNESSES = pa.schema([("table", pa.int32()), ("pages", pa.binary())])
 """What the pages of a child witness, packed by `pack_witnesses`."""
@@ -122,7 +123,7 @@ def answer_pages(
         for table, packed in sorted(pages.items())
     ]
     for one in work:
-        witnesses = [_witnesses(question, evidence, pages) for question in one.questions]
+        witnesses = [_witnesses(question, one.parent, evidence, pages) for question in one.questions]
         refuted, read = judge(one.parent, evidence[one.parent.table], one.questions, witnesses, belief)
         rows.append({"child": DONE, "parent": one.parent.table, "bytes": read})
         for number, reason in sorted(refuted.items()):
@@ -135,10 +136,13 @@ def answer_pages(
 
 
 def _witnesses(
-    question: Question, evidence: Mapping[int, bytes], pages: Mapping[int, bytes]
+    question: Question, parent: PagedTable, evidence: Mapping[int, bytes], pages: Mapping[int, bytes]
 ) -> dict[int, list[Witness]]:
-    found = file_witnesses(evidence[question.child], len(question.parent_leaf))
+    """Witnesses by leaf, where both sides have the same type class: keys of different ones cannot be compared."""
+    packed = evidence[question.child]
+    found = file_witnesses(packed, len(question.parent_leaf))
     if question.child in pages:
         for leaf, own in unpack_witnesses(pages[question.child])[0].items():
             found[leaf] = [*found.get(leaf, ()), *own]
-    return found
+    kinds = unpack(packed).column("kind").to_pylist()
+    return {leaf: own for leaf, own in found.items() if kinds[leaf] == parent.kinds[question.parent_leaf[leaf]]}

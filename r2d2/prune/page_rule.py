@@ -96,8 +96,8 @@ def judge(
     Args:
         parent: The parent.
         evidence: Its packed evidence.
-        questions: Pairs whose leaves have the same type class on both sides, or no value on one.
-        witnesses: By question: of the child, by its leaf.
+        questions: The pairs.
+        witnesses: By question: of the child, by its leaf, each of the type class of the parent's leaf.
         belief: What is believed.
 
     Returns:

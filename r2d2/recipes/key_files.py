@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from r2d2.errors import UsageError
 from r2d2.model import fold, spark_ddl, spark_name
 from r2d2.recipes.sql import view_statement
 from r2d2.scan.files import is_expanded
-from r2d2.store.results import KEYS
+from r2d2.store.key_lists import KEYS, NEW, is_whole
 
 if TYPE_CHECKING:
     from r2d2.lake.run import StageRun
@@ -30,17 +31,31 @@ def write_keys(out: str, content: bytes) -> str:
 
     Returns:
         Its absolute path. The name is a digest of the content, so older results may use the same file.
+
+    Raises:
+        UsageError: If it cannot be written there.
     """
     folder = os.path.join(os.path.abspath(out), KEYS)
-    os.makedirs(folder, mode=0o700, exist_ok=True)
     path = os.path.join(folder, f"{hashlib.sha256(content).hexdigest()}.parquet")
-    with contextlib.suppress(FileExistsError):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        if not is_whole(path):  # a killed audit may have left a part of it
+            _write(path, content)
+    except OSError as exc:
+        why = os.strerror(exc.errno or 0)
+        raise UsageError(f"a key list cannot be written to {folder!r}: {why}; choose another --out") from exc
     return path
+
+
+def _write(path: str, content: bytes) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path + NEW)
+    descriptor = os.open(path + NEW, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(path + NEW, path)
 
 
 def key_join(run: StageRun, keys: KeyList) -> tuple[str, str]:

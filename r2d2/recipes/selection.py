@@ -25,7 +25,7 @@ from r2d2.recipes.key_files import keeps_keys, key_join
 from r2d2.recipes.keys import KeyList
 from r2d2.recipes.offer import Offer
 from r2d2.recipes.search import Answer, ChildWork, SearchItem, search
-from r2d2.recipes.sql import no_rebuild_reason, select_list, setup_sql
+from r2d2.recipes.sql import collapses, distinct_rows, no_rebuild_reason, select_list, setup_sql
 from r2d2.recipes.stars import equal_classes
 from r2d2.recipes.stored import Ends
 from r2d2.scan.duck import KernelLimits
@@ -80,7 +80,9 @@ def search_queries(run: StageRun, edges: Sequence[Edge]) -> Offer:
     recipes: list[Recipe] = []
     for answer in _run(run, items):
         for edge in asked[answer.child, answer.parent]:
-            if answer.kind:
+            if answer.kind == "distinct" and not collapses(run.inventory.harvests[edge.child].schema):
+                reasons[edge.child, edge.parent] = "engines do not agree which of its rows are the same"
+            elif answer.kind:
                 recipes.append(recipe_of(run, edge, answer))
             else:
                 reasons[edge.child, edge.parent] = answer.reason
@@ -224,7 +226,6 @@ def recipe_of(run: StageRun, edge: Edge, answer: Answer) -> Recipe:
     child, parent = harvests[edge.child], harvests[edge.parent]
     name = spark_name(found[edge.parent].id)
     setup = [setup_sql(found[edge.parent], parent)]
-    select = "SELECT DISTINCT" if answer.kind == "distinct" else "SELECT"
     tail = f" WHERE {answer.where}" if answer.where else ""
     stored = 0
     if answer.keys is not None:
@@ -236,7 +237,14 @@ def recipe_of(run: StageRun, edge: Edge, answer: Answer) -> Recipe:
         parents=(edge.parent,),
         kind=answer.kind,
         setup_sql=tuple(setup),
-        recipe_sql=f"{select} {select_list(child, parent)} FROM {name}{tail}",
+        recipe_sql=_query(answer.kind, child.schema, f"{select_list(child, parent)} FROM {name}{tail}"),
         read_bytes=parent.table_bytes + stored,
         stored_bytes=stored,
     )
+
+
+def _query(kind: str, schema: pa.Schema, selected: str) -> str:
+    if kind != "distinct":
+        return f"SELECT {selected}"
+    has_floats = any(pa.types.is_floating(column.type) for column in schema)
+    return distinct_rows(schema, f"SELECT {selected}") if has_floats else f"SELECT DISTINCT {selected}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import pyarrow as pa
 
@@ -25,6 +25,9 @@ from r2d2.model import (
 from r2d2.recipes.text import quote_text
 
 _VIEW = "CREATE OR REPLACE TEMPORARY VIEW"
+
+_UNORDERED = (pa.types.is_floating, pa.types.is_map)
+"""Types in whose values engines do not agree what is the same: NaN of either sign, the order of entries."""
 
 _SHORTEST_DIGITS = {"float": 6, "double": 15}
 """Decimals of so many digits are the shortest text of the float or double that equals them."""
@@ -95,6 +98,8 @@ def no_recipe_reason(child: FoundTable, harvest: Harvest) -> str | None:
         return f"Spark has no type for one of its columns ({odd[0].type})"
     if not child.id.isprintable():
         return "its name has control characters"
+    if any("${" in name for name in (child.id, *_names(harvest.schema))):
+        return "its name, or one of a column, has '${', where Spark puts a variable of the session"
     return None
 
 
@@ -107,6 +112,20 @@ def no_parent_reason(parent: FoundTable, harvest: Harvest) -> str | None:
     if not parent.uri.isprintable() or not parent.id.isprintable():
         return "its path has control characters"
     return no_recipe_reason(parent, harvest)
+
+
+def collapses(schema: pa.Schema) -> bool:
+    """Whether every engine can be made to agree which rows of a table are the same."""
+    others = [column.type for column in schema if not pa.types.is_floating(column.type)]
+    return not any(test(inner) for dtype in others for inner in _types(dtype) for test in _UNORDERED)
+
+
+def distinct_rows(schema: pa.Schema, query: str) -> str:
+    """The different rows of a query that returns these columns, floats with one NaN and one zero only."""
+    listed = ", ".join(
+        _one_nan(column) if pa.types.is_floating(column.type) else spark_name(column.name) for column in schema
+    )
+    return f"SELECT DISTINCT {listed} FROM ({query})"
 
 
 def setup_sql(table: FoundTable, harvest: Harvest) -> str:
@@ -169,6 +188,24 @@ def _restored_struct(sql: str, have: pa.StructType, want: pa.StructType) -> str 
         parts.append(f"{quote_text(field.name)}, {inner}")
     struct = f"CASE WHEN {sql} IS NULL THEN NULL ELSE named_struct({', '.join(parts)}) END"
     return f"CAST({struct} AS {spark_type(want)})"
+
+
+def _names(fields: Iterable[pa.Field]) -> Iterator[str]:
+    """Of columns, and of the fields of structs at any depth."""
+    for field in fields:
+        yield field.name
+        yield from _names(field.type.field(index) for index in range(field.type.num_fields))
+
+
+def _types(dtype: pa.DataType) -> Iterator[pa.DataType]:
+    yield dtype
+    for index in range(dtype.num_fields):
+        yield from _types(dtype.field(index).type)
+
+
+def _one_nan(column: pa.Field) -> str:
+    name, dtype = spark_name(column.name), spark_type(column.type).upper()
+    return f"CASE WHEN isnan({name}) THEN CAST('NaN' AS {dtype}) ELSE {name} + CAST(0 AS {dtype}) END AS {name}"
 
 
 def _is_spark_type(dtype: pa.DataType) -> bool:

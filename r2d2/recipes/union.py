@@ -7,18 +7,16 @@ come from metadata: the child's rows lie within them; whether others do is found
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
 from r2d2.lake.ignored import without_leaves
-from r2d2.model import Edge, Harvest, LeafPath, Recipe, fold, fold_path, leaves, spark_name, spark_type
+from r2d2.model import Edge, Harvest, LeafPath, Recipe, fold, fold_path, leaves, spark_name
 from r2d2.recipes.columns import Kind, PredicateColumn, predicate_columns
 from r2d2.recipes.offer import Offer
 from r2d2.recipes.predicates import Condition, spark_sql
-from r2d2.recipes.sql import no_rebuild_reason, select_list, setup_sql
+from r2d2.recipes.sql import collapses, distinct_rows, no_rebuild_reason, select_list, setup_sql
 from r2d2.scan.covers import Union, read_unions
 from r2d2.scan.evidence import Flag, number_of, of_table, unpack
 from r2d2.scan.plan import column_order
@@ -28,8 +26,6 @@ if TYPE_CHECKING:
     from r2d2.lake.run import StageRun
 
 _DAY_MICROSECONDS = 86_400_000_000
-_UNORDERED = (pa.types.is_floating, pa.types.is_map)
-"""Types in whose values engines do not agree what is the same: NaN of either sign, the order of entries."""
 
 Bounds = Mapping[LeafPath, Mapping[str, Any]]
 """By folded leaf path: the row of `scan.evidence.ROWS` that speaks of the whole table."""
@@ -80,7 +76,7 @@ def union_recipe(run: StageRun, union: Union, bounds: Mapping[int, Bounds]) -> R
     sql = " UNION ALL ".join(selects)
     if not is_plain and union.distinct == union.child_rows:
         schema = harvests[union.child].schema
-        sql = f"SELECT DISTINCT {_comparable(schema)} FROM ({sql})" if _collapses(schema) else sql
+        sql = distinct_rows(schema, sql) if collapses(schema) else sql
     return Recipe(
         child=union.child,
         parents=union.parents,
@@ -105,32 +101,6 @@ def _edge_reason(run: StageRun, union: Union, parent: int) -> str | None:
         columns=(),
     )
     return no_rebuild_reason(part, found[union.child], found[parent], harvests[union.child], harvests[parent])
-
-
-def _collapses(schema: pa.Schema) -> bool:
-    """Whether every engine can be made to agree which rows of a table are the same."""
-    others = [column.type for column in schema if not pa.types.is_floating(column.type)]
-    return not any(test(inner) for dtype in others for inner in _types(dtype) for test in _UNORDERED)
-
-
-def _comparable(schema: pa.Schema) -> str:
-    """All columns, floats with one NaN and one zero only."""
-    return ", ".join(
-        _one_nan(column) if pa.types.is_floating(column.type) else spark_name(column.name) for column in schema
-    )
-
-
-def _one_nan(column: pa.Field) -> str:
-    name, dtype = spark_name(column.name), spark_type(column.type).upper()
-    if not pa.types.is_floating(column.type):
-        return name
-    return f"CASE WHEN isnan({name}) THEN CAST('NaN' AS {dtype}) ELSE {name} + CAST(0 AS {dtype}) END AS {name}"
-
-
-def _types(dtype: pa.DataType) -> Iterator[pa.DataType]:
-    yield dtype
-    for index in range(dtype.num_fields):
-        yield from _types(dtype.field(index).type)
 
 
 def _condition(harvests: Mapping[int, Harvest], child: int, parent: int, bounds: Mapping[int, Bounds]) -> str | None:

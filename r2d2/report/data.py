@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -71,6 +72,11 @@ class Proposal:
     rebuild_cost: float | None
     reason: str
     through: tuple[str, ...] = ()
+
+    @property
+    def holds_values(self) -> bool:
+        """Whether the SQL may hold values of rows: only predicates have any."""
+        return any(re.search(r"\bWHERE\b", statement) for statement in (*self.setup_sql, self.recipe_sql))
 
 
 @dataclass(frozen=True, kw_only=True)

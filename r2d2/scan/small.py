@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from r2d2.model import LeafPath, fold
@@ -27,8 +28,13 @@ SMALL_VALUES = 1 << 18
 """Values that are decoded of a small file at most."""
 SMALL_DECODED_BYTES = 64 << 20
 """What a small file takes at most once decoded: its dictionaries may hold long texts."""
+SMALL_ITEM_BYTES = 128 << 20
+"""What all files of an item take at most while they are fingerprinted: many may hold little but repeated values."""
 
 _BATCH_ROWS = 65_536
+_DIGEST_BYTES = 16
+_FIRST_MICROSECOND = -9_223_372_022_400_000_000
+"""DuckDB's first timestamp, in 290309 BC; its reader of files refuses those before."""
 _TYPES = frozenset(
     [pa.int32(), pa.int64(), pa.float32(), pa.float64(), pa.bool_(), pa.string(), pa.binary(), pa.date32()]
     + [pa.timestamp(unit, tz=zone) for unit in ("us", "ns") for zone in (None, "UTC")]
@@ -74,12 +80,22 @@ def read_small_item(item: ScanItem) -> list[SmallFile] | None:
     if not is_candidate(item):
         return None
     files: list[SmallFile] = []
+    room = SMALL_ITEM_BYTES
     for file in item.files:
         small = read_small(item, file)
         if small is None:
             return None
+        room -= working_bytes(item, small)
+        if room < 0:
+            return None
         files.append(small)
     return files
+
+
+def working_bytes(item: ScanItem, file: SmallFile) -> int:
+    """Memory of the values of a file of an item, of their digests, and of the fingerprints of its rows."""
+    leaves = sum(len(own.paths) + 3 for own in item.column_sets)
+    return file.decoded_bytes + _DIGEST_BYTES * file.rows * (len(file.values) + leaves)
 
 
 def is_candidate(item: ScanItem) -> bool:
@@ -187,10 +203,17 @@ def _first_leaf(footer: Footer, column: int) -> int:
 def _bounded(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     total = 0
     for batch in batches:
-        total += batch.nbytes
+        total += sum(map(_decoded_bytes, batch.columns))
         if total > SMALL_DECODED_BYTES:
             raise pa.ArrowInvalid("too large for a small file")
         yield batch
+
+
+def _decoded_bytes(array: pa.Array) -> int:
+    """What an array takes, at most, once the values of its dictionary stand in their places."""
+    if not pa.types.is_dictionary(array.type):
+        return int(array.nbytes)
+    return len(array) * (pc.max(pc.binary_length(array.dictionary)).as_py() or 0)
 
 
 def _as_declared(array: pa.Array, dtype: pa.DataType) -> pa.Array:
@@ -211,16 +234,24 @@ def _is_plain(array: pa.Array, footer: Footer, column: int) -> bool:
         return False
     if pa.types.is_string(array.type) or pa.types.is_decimal(array.type):
         array.validate(full=True)
-    return _nulls_are_true(array, footer, _first_leaf(footer, column))
+    if pa.types.is_timestamp(array.type) and not _is_in_range(array):
+        return False
+    return _chunks_are_true(array, footer, _first_leaf(footer, column))
 
 
-def _nulls_are_true(array: pa.Array, footer: Footer, column: int) -> bool:
-    """Whether every chunk that claims to be all NULL is: DuckDB would not look."""
+def _is_in_range(timestamps: pa.Array) -> bool:
+    """Whether DuckDB's reader of files takes all of some timestamps."""
+    low = pc.min(timestamps.view(pa.int64())).as_py()
+    return low is None or timestamps.type.unit == "ns" or low >= _FIRST_MICROSECOND
+
+
+def _chunks_are_true(array: pa.Array, footer: Footer, column: int) -> bool:
+    """Whether every chunk has as many values as its rows, and is all NULL if it says so: DuckDB would not look."""
     start = 0
     for group in footer.facts.groups:
         chunk, rows = group.chunks[column], group.rows or 0
-        claimed = chunk.nulls is not None and chunk.nulls >= (chunk.values or 0)
-        if claimed and array.slice(start, rows).null_count != rows:
+        claimed = chunk.nulls is not None and chunk.nulls >= rows
+        if chunk.values != rows or (claimed and array.slice(start, rows).null_count != rows):
             return False
         start += rows
     return True

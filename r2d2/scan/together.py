@@ -31,7 +31,7 @@ from r2d2.scan.reports import (
     report_row,
 )
 from r2d2.scan.rowhash import Column, Digest, RowHasher
-from r2d2.scan.small import NULL, Literal, SmallFile
+from r2d2.scan.small import NULL, Literal, SmallFile, working_bytes
 from r2d2.scan.source import literal_column
 
 Words = npt.NDArray[np.uint64]
@@ -49,8 +49,7 @@ class SmallItem:
     @property
     def needed_bytes(self) -> int:
         """Memory of its values, their digests, and the fingerprints of its rows."""
-        leaves = sum(len(own.paths) + 3 for own in self.item.column_sets)
-        return sum(file.decoded_bytes + 16 * file.rows * (len(file.values) + leaves) for file in self.files)
+        return sum(working_bytes(self.item, file) for file in self.files)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,6 @@ import errno
 import fcntl
 import json
 import os
-import re
 import shutil
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from r2d2.errors import UsageError
+from r2d2.store.key_lists import KEYS, keep_key_lists, remove_key_lists
 
 _TEXT, _TEXTS, _FLAG = pa.string(), pa.list_(pa.string()), pa.bool_()
 _SIZE, _REAL, _MOMENT = pa.int64(), pa.float64(), pa.timestamp("us", tz="UTC")
@@ -67,11 +67,7 @@ SUMMARY_FILE = "summary.json"
 REPORT_FILE = "report.html"
 TABLE_FILES: dict[str, str] = {name: f"{name}.parquet" for name in RESULT_SCHEMAS}
 
-KEYS = "keys"
-"""Folder of the key lists that recipes read: private, since they hold row values."""
-
 _LOCK_FILE = ".lock"
-_KEY_FILE = re.compile(r"[0-9a-f]{64}\.parquet")
 _EVIDENCE = ".evidence"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -155,9 +151,10 @@ class ResultFolder:
             with _usage_errors(self._out):
                 for name, content in contents.items():
                     _write_durably(self.path / _new(name), content)
+                keep_key_lists(tables["proposals"])
                 self._swap(list(contents))
                 self._remove_old_evidence()
-                self._remove_old_keys(tables["recipes"])
+                remove_key_lists(self.path, tables["recipes"])
         except BaseException:
             with contextlib.suppress(OSError):
                 self._remove_unfinished()
@@ -189,17 +186,6 @@ class ResultFolder:
             for folder in (self.path / _EVIDENCE).iterdir():
                 if folder.name != kept:
                     shutil.rmtree(folder, ignore_errors=True)
-
-    def _remove_old_keys(self, recipes: pa.Table) -> None:
-        """Remove the key lists that no recipe of these results reads."""
-        statements = (text for setup in recipes["setup_sql"].to_pylist() for text in setup or ())
-        used = {name for text in statements for name in _KEY_FILE.findall(text)}
-        with contextlib.suppress(OSError):
-            for file in (self.path / KEYS).iterdir():
-                if _KEY_FILE.fullmatch(file.name) and file.name not in used:
-                    file.unlink(missing_ok=True)
-            if not used:
-                (self.path / KEYS).rmdir()
 
     def _swap(self, names: list[str]) -> None:
         for name in reversed(names):
@@ -255,6 +241,8 @@ class ResultFolder:
                 raise UsageError(
                     f"{name} in {self._out!r} is not a file, so results cannot take its place; move it away"
                 )
+        if os.path.lexists(self.path / KEYS) and not stat.S_ISDIR(os.lstat(self.path / KEYS).st_mode):
+            raise UsageError(f"{KEYS} in {self._out!r} is not a folder, so key lists cannot go there; move it away")
 
 
 def read_results(out: str) -> tuple[dict[str, pa.Table], dict[str, Any]]:

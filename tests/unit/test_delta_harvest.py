@@ -532,6 +532,17 @@ def test_texts_of_fixed_length_are_no_parents(tmp_path: Path) -> None:
         assert harvest(hand_made(tmp_path / dtype.strip("<>()"), fields=[field])).no_parent_reason == expected
 
 
+def test_texts_with_a_collation_are_no_parents(tmp_path: Path) -> None:
+    field = STRING | {"metadata": {"__COLLATIONS": {"a": "spark.UTF8_LCASE"}}}
+    assert "collation" in str(harvest(hand_made(tmp_path / "t", fields=[field])).no_parent_reason)
+
+
+def test_files_outside_the_folder_are_no_parents(tmp_path: Path) -> None:
+    (tmp_path / "f.parquet").write_bytes(b"PAR1")
+    found = harvest(hand_made(tmp_path / "t", add={"path": "../f.parquet"}))
+    assert "outside its folder" in str(found.no_parent_reason)
+
+
 def test_files_by_absolute_path_are_no_parents(tmp_path: Path) -> None:
     (tmp_path / "f.parquet").write_bytes(b"PAR1")
     for name, path in (("slash", f"{tmp_path}/f.parquet"), ("uri", f"file:{tmp_path}/f.parquet")):

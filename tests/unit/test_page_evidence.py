@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import tempfile
@@ -16,6 +17,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from deltalake import write_deltalake
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -32,18 +34,22 @@ from r2d2.prune.page_stage import page_answers
 from r2d2.prune.pages import Belief
 from r2d2.prune.schema_graph import build_schema_graph
 from r2d2.prune.trust import Suspect
+from r2d2.scan.footer import pages
 from r2d2.scan.footer.claims import stored_columns
-from r2d2.scan.footer.dictionary import MOST_BYTES, dictionary_values
+from r2d2.scan.footer.dictionary import MOST_BYTES, dictionary_values, refers_to_dictionary
 from r2d2.scan.footer.pages import Source, Wanted, chunk_spans
 from r2d2.scan.footer.read import read_footer
 from r2d2.scan.footer.stored_order import first_at, key_of, last_at
+from r2d2.scan.footer.thrift import ChunkFacts
 from r2d2.scan.plan import Pair
+from tests.unit.forgery import BINARY, NULL_COUNT, NUM_VALUES, Struct, forge
 from tests.unit.parquet_tables import TYPES, exact_array, read_cells, values_of, write_delta_rs, write_fastparquet
 
 CODECS = ["none", "snappy", "gzip", "zstd", "brotli", "lz4"]
 PAGED_TYPES = [*TYPES, pa.timestamp("us"), pa.binary(3), pa.decimal128(9, 2), pa.decimal128(12, 0)]
 NUMBERS = {"i": pa.int32(), "l": pa.int64(), "d": pa.float64(), "f": pa.float32(), "x": pa.decimal128(20, 4)}
 BELIEF = Belief(utc=False)
+_LIST, _ENCODING_STATS = 9, 13
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -191,6 +197,13 @@ def test_no_row_of_the_parent_is_refuted(dtype: pa.DataType, data: st.DataObject
         assert judged(harvested(folder)) == (False, None)
 
 
+@pytest.mark.parametrize("other", [(4, 8, 1), (None, 8, 1), (0, None, 1), (3, 0, 1)])
+def test_pages_of_an_unknown_kind_or_encoding_may_hold_any_value(other: tuple[int | None, int | None, int]) -> None:
+    known = [(2, 0, 1), (1, 0, 1), (0, 8, 5), (3, 2, 1)]
+    assert refers_to_dictionary(ChunkFacts(encodings=known))
+    assert not refers_to_dictionary(ChunkFacts(encodings=[*known, other]))
+
+
 @pytest.mark.parametrize("version", ["1.0", "2.0"])
 def test_a_dictionary_that_was_given_up_midway_covers_nothing(version: str, tmp_path: Path) -> None:
     parent = ["few"] * 1000 + [f"one of many {n:05}" for n in range(2000)]
@@ -290,6 +303,41 @@ def test_a_dictionary_needs_no_belief(tmp_path: Path) -> None:
     _, reason = judged(harvested(str(tmp_path)), Belief(utc=False, suspects=suspects))
     assert reason is not None
     assert reason.sources == ("dictionary",)
+
+
+def test_counts_of_null_fall_with_the_claims_of_their_type(tmp_path: Path) -> None:
+    """The first row group, which has the child's value, claims to be all NULL; the second has a dictionary."""
+    pq.write_table(pa.table({"c": [5]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"c": [5] * 400 + [1, 9] * 200}), tmp_path / "b.parquet", row_group_size=400)
+    chunks: list[Struct] = []
+
+    def claim_nulls(chunk: Struct, statistics: Struct) -> None:
+        if not chunks:
+            statistics.clear()
+            statistics[NULL_COUNT] = chunk[NUM_VALUES]
+        chunks.append(chunk)
+
+    forge(tmp_path / "b.parquet", claim_nulls)
+    suspects = frozenset({Suspect(source="footer", writer="parquet-cpp", type="integer")})
+    assert judged(harvested(str(tmp_path)))[1] is not None
+    assert judged(harvested(str(tmp_path)), Belief(utc=False, suspects=suspects)) == (False, None)
+
+
+@pytest.mark.parametrize("parent", [pa.array([-5, 7] * 200), pa.array([b"A", b"z"] * 200), pa.nulls(400)])
+def test_values_of_another_type_class_are_not_held_against_pages(parent: pa.Array, tmp_path: Path) -> None:
+    """A log without statistics leaves such a pair to the pages, whose keys have another form."""
+    write_deltalake(str(tmp_path / "a"), pa.table({"c": ["Azzzzzzzzz", "B name"]}))
+    (log,) = (tmp_path / "a" / "_delta_log").glob("*.json")
+    actions = [json.loads(line) for line in log.read_text().splitlines()]
+    log.write_text("\n".join(json.dumps(without_statistics(action)) for action in actions))
+    pq.write_table(pa.table({"c": parent}), tmp_path / "b.parquet")
+    assert judged(harvested(str(tmp_path)))[1] is None
+
+
+def without_statistics(action: dict[str, Any]) -> dict[str, Any]:
+    if "add" in action:
+        del action["add"]["stats"]
+    return action
 
 
 def test_a_page_of_the_child_is_a_witness(tmp_path: Path) -> None:
@@ -447,6 +495,27 @@ def test_a_page_that_claims_to_be_huge_takes_no_memory() -> None:
     tracemalloc.stop()
 
 
+def test_the_dictionaries_of_many_row_groups_take_bounded_memory(tmp_path: Path) -> None:
+    """Each of eight takes 15 kB in the file and more than a megabyte in memory."""
+    values = [f"{n:08x}-value" for n in range(8 * 24_000)]
+    groups = [values[start : start + 24_000] * 3 for start in range(0, len(values), 24_000)]
+    table = pa.table({"c": [cell for group in groups for cell in group]})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=72_000, compression="zstd")
+    footer = read_footer(str(tmp_path / "a.parquet"))
+    wanted = [Wanted(column=column, dictionary=True, index=True) for column in stored_columns(footer)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pages, "MOST_HELD_BYTES", 1 << 20)
+        tracemalloc.start()
+        spans, read = chunk_spans(str(tmp_path / "a.parquet"), footer, wanted, 1 << 30)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert spans == [[]]
+    assert peak < 1 << 23
+    assert read < 1 << 18
+    (whole,), _ = chunk_spans(str(tmp_path / "a.parquet"), footer, wanted, 1 << 30)
+    assert sum(len(chunk.spans.lows) for chunk in whole) == len(values)
+
+
 def _varint(number: int) -> bytes:
     low, high = number & 127, number >> 7
     return bytes([low | 128]) + _varint(high) if high else bytes([low])
@@ -463,3 +532,17 @@ def test_a_wrong_checksum_is_no_dictionary(tmp_path: Path) -> None:
     data[data.index((3).to_bytes(8, "little"))] = 9
     path.write_bytes(data)
     assert chunk_spans(str(path), footer, wanted, 1 << 20)[0] == [[]]
+
+
+def test_a_list_of_encodings_of_another_type_is_no_list(tmp_path: Path) -> None:
+    """It is declared to hold text, and its bytes are a whole structure to readers that do not look at types."""
+    structure = bytes([0, 0x15, 0, 0x15, 2, 0x18, 13, *b"thirteen char", 0])
+    pq.write_table(pa.table({"c": [1, 2]}), tmp_path / "a.parquet")
+
+    def change(chunk: Struct, _statistics: Struct) -> None:
+        chunk[_ENCODING_STATS] = (_LIST, (BINARY, [structure]))
+
+    forge(tmp_path / "a.parquet", change)
+    (facts,) = read_footer(str(tmp_path / "a.parquet")).facts.groups[0].chunks
+    assert facts.encodings is None
+    assert facts.dictionary_offset == 4

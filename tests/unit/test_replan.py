@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ import pytest
 from r2d2.cli import main
 from r2d2.config import AuditConfig
 from r2d2.errors import UsageError
+from r2d2.recipes.sql import view_statement
 from r2d2.replan import options_of, replan, write_plan
+from r2d2.store.key_lists import KEYS
 from r2d2.store.results import RESULT_SCHEMAS, ResultFolder, read_results
 
 GIB = 1 << 30
@@ -182,6 +185,26 @@ def test_chains_are_used_where_they_were_run(tmp_path: Path, capsys: pytest.Capt
     assert asked["deletable"] == 3
     assert "only chains that an audit has run are used" in asked["warnings"][0]
     assert "--chains 2" in asked["warnings"][0]
+
+
+def test_recipes_without_their_key_list_are_not_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = hashlib.sha256(b"keys").hexdigest()
+    file = tmp_path / "o'ut" / KEYS / f"{name}.parquet"
+    keys = view_statement(f"keys {name[:16]}", " (`key 0` BIGINT)", "parquet", {"path": str(file)})
+    out = write_results(tmp_path / "o'ut", recipe("copy", ["big"], setup_sql=[view("big"), keys], stored_bytes=4))
+    file.parent.mkdir()
+    for content, deletable in ((b"keys", 1), (b"", 0), (None, 0)):
+        file.unlink(missing_ok=True)
+        if content is not None:
+            file.write_bytes(content)
+        found = planned(capsys, out)
+        assert found["deletable"] == deletable
+        assert any("key lists" in told and "copy" in told for told in found["warnings"]) == (not deletable)
+    file.write_bytes(b"keys")
+    run(capsys, "plan", str(out), "--out", str(tmp_path / "copy"))
+    with ResultFolder.open(str(out)) as folder:
+        folder.commit({name: schema.empty_table() for name, schema in RESULT_SCHEMAS.items()}, summary(), "")
+    assert planned(capsys, tmp_path / "copy")["deletable"] == 1, "an audit leaves the key lists of others' proposals"
 
 
 def test_write_replaces_the_plan_and_nothing_else(out: Path, capsys: pytest.CaptureFixture[str]) -> None:

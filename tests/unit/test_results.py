@@ -18,7 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r2d2.errors import UsageError
-from r2d2.store.results import KEYS, REPORT_FILE, RESULT_SCHEMAS, SUMMARY_FILE, TABLE_FILES, ResultFolder, read_results
+from r2d2.recipes.key_files import write_keys
+from r2d2.recipes.sql import view_statement
+from r2d2.store.key_lists import KEYS
+from r2d2.store.results import REPORT_FILE, RESULT_SCHEMAS, SUMMARY_FILE, TABLE_FILES, ResultFolder, read_results
 
 ALL_FILES = {*TABLE_FILES.values(), REPORT_FILE, SUMMARY_FILE}
 
@@ -199,6 +202,8 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
 NOT_ROOT = """
 import os, sys
 from r2d2.errors import UsageError
+from r2d2.recipes.key_files import write_keys
+from r2d2.recipes.sql import view_statement
 from r2d2.store.results import ResultFolder
 if os.geteuid() == 0:  # permissions mean nothing to root
     os.setgroups([]), os.setgid(65534), os.setuid(65534)
@@ -227,6 +232,8 @@ import resource, sys
 sys.path.insert(0, sys.argv[1])
 from test_results import commit
 from r2d2.errors import UsageError
+from r2d2.recipes.key_files import write_keys
+from r2d2.recipes.sql import view_statement
 from pathlib import Path
 size = int(sys.argv[3])
 resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
@@ -363,3 +370,36 @@ def test_key_lists_stay_while_a_recipe_reads_them(tmp_path: Path) -> None:
     with ResultFolder.open(str(tmp_path), "lake") as folder:
         folder.commit(results_of("s"), {"run_id": "s"}, "s")
     assert {file.name for file in keys.iterdir()} == {"mine.txt"}
+
+
+def test_key_lists_of_proposals_stay_for_good(tmp_path: Path) -> None:
+    out = tmp_path / "it's"
+    (out / KEYS).mkdir(parents=True)
+    proposed, offered = (out / KEYS / f"{digit * 64}.parquet" for digit in "ab")
+    for file in (proposed, offered):
+        file.write_bytes(b"")
+    rows = [
+        {"setup_sql": [view_statement(f"keys {f.name[:16]}_", " (x INT)", "parquet", {"path": str(f)})]}
+        for f in (proposed, offered)
+    ]
+    made = [results_of("r", recipes=rows, proposals=rows[:1]), results_of("s"), results_of("t")]
+    for tables in made:
+        with ResultFolder.open(str(out), "lake") as folder:
+            folder.commit(tables, {"run_id": "r"}, "r")
+    assert {file.name for file in (out / KEYS).iterdir()} == {proposed.name}
+
+
+def test_a_key_list_that_was_cut_is_written_again(tmp_path: Path) -> None:
+    path = Path(write_keys(str(tmp_path), b"keys"))
+    path.write_bytes(b"ke")
+    assert write_keys(str(tmp_path), b"keys") == str(path)
+    assert path.read_bytes() == b"keys"
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_no_key_list_goes_where_a_file_is(tmp_path: Path) -> None:
+    (tmp_path / KEYS).write_bytes(b"")
+    with pytest.raises(UsageError, match="cannot be written"):
+        write_keys(str(tmp_path), b"keys")
+    with pytest.raises(UsageError, match="not a folder"):
+        commit(tmp_path, "run")

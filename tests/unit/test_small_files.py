@@ -31,9 +31,12 @@ from r2d2.scan.reports import pack as packed
 from r2d2.scan.rowhash import RowHasher
 from r2d2.scan.small import read_small_item
 from tests.unit import fingerprint_rows
+from tests.unit.forgery import I64, NUM_VALUES, forge
 
 HASHER = RowHasher(lane_keys=(0x0123456789ABCDEF, 0xFEDCBA9876543210))
 INSTANTS = st.sampled_from([0, 1, -1, 1_600_000_000_000_000, 2**53 + 1])
+COMPRESSED_BYTES = 7
+"""Field of a column chunk's metadata."""
 PLAIN: dict[pa.DataType, st.SearchStrategy[Any]] = {
     pa.int32(): st.integers(-(2**31), 2**31 - 1),
     pa.int64(): st.sampled_from([0, 1, -1, 2**53 + 1, -(2**53) - 2, 2**63 - 1, -(2**63)]),
@@ -166,6 +169,35 @@ def test_other_columns_are_read_alone(tmp_path: Path, dtype: pa.DataType) -> Non
     assert read_small_item(item) is None
 
 
+@pytest.mark.parametrize("dtype", [pa.timestamp("us"), pa.timestamp("us", tz="UTC"), pa.timestamp("ns")], ids=str)
+def test_the_first_and_last_timestamps_are_read_as_they_are_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: pa.DataType
+) -> None:
+    first = -9_223_372_022_400_000_000  # DuckDB's reader of files fails on what is before
+    items = []
+    for number, value in enumerate([-(2**63), 1 - 2**63, 2 - 2**63, first - 1, first, 2**63 - 2, 2**63 - 1]):
+        table = pa.table({"a": pa.array([value, None], pa.int64()).view(dtype)})
+        pq.write_table(table, tmp_path / f"{number}.parquet")
+        items.append(item_of(number, tmp_path / f"{number}.parquet", table))
+    assert output_of(list(scan_items(items, HASHER, KernelLimits()))) == output_of(alone(items, monkeypatch))
+
+
+def test_a_long_text_in_a_dictionary_is_not_written_out_in_all_rows(tmp_path: Path) -> None:
+    once = pa.DictionaryArray.from_arrays(pa.array(np.zeros(1 << 16, np.int32)), ["x" * 2000])
+    table = pa.table({"a": once})
+    pq.write_table(table, tmp_path / "t.parquet")
+    with pytest.raises(pa.ArrowInvalid):
+        read_small_item(item_of(0, tmp_path / "t.parquet", table))
+
+
+def test_files_that_hold_much_more_than_their_bytes_are_read_alone(tmp_path: Path) -> None:
+    table = pa.table({"a": pa.repeat(pa.scalar(7), 1 << 18)})
+    pq.write_table(table, tmp_path / "t.parquet")
+    item = replace(item_of(0, tmp_path / "t.parquet", table), column_sets=(ColumnSet(id=0, paths=(("a",),)),))
+    assert read_small_item(item) is not None
+    assert read_small_item(replace(item, files=item.files * 20)) is None
+
+
 def flipped(data: bytes) -> bytes:
     """A file whose first page cannot be decompressed."""
     return data[:4] + bytes(byte ^ 0xFF for byte in data[4:40]) + data[40:]
@@ -185,6 +217,28 @@ def test_a_damaged_file_fails_its_own_table_only(tmp_path: Path, monkeypatch: py
     assert together == output_of(alone(items, monkeypatch))
     _, reports = fingerprint_rows.counted(list(scan_items(items, HASHER, KernelLimits())))
     assert {row["table"]: bool(row["error"]) for row in reports} == {n: n == 2 for n in range(5)}
+
+
+@pytest.mark.parametrize("values", [0, 2, 4])
+def test_a_chunk_with_another_number_of_values_than_rows_is_read_alone(tmp_path: Path, values: int) -> None:
+    table = pa.table({"a": [1, None, 2]})
+    pq.write_table(table, tmp_path / "t.parquet")
+    forge(tmp_path / "t.parquet", lambda chunk, _: chunk.update({NUM_VALUES: (I64, values)}))
+    assert read_small_item(item_of(0, tmp_path / "t.parquet", table)) is None
+
+
+def test_a_footer_that_claims_too_many_bytes_does_not_end_the_job(tmp_path: Path) -> None:
+    table = pa.table({"a": [1, None, 2], "b": ["x", "y", None]})
+    items = []
+    for number in range(2):
+        path = tmp_path / f"{number}.parquet"
+        pq.write_table(table, path)
+        if number == 1:
+            forge(path, lambda chunk, _: chunk.update({COMPRESSED_BYTES: (I64, 2**63 - 1)}))
+        items.append(item_of(number, path, table))
+    _, reports = fingerprint_rows.counted(list(scan_items(items, HASHER, KernelLimits())))
+    assert {row["table"] for row in reports} == {0, 1}
+    assert all(0 <= row["bytes_read"] <= 2 * item.files[0].stamp.size for row, item in zip(reports, items, strict=True))
 
 
 def test_text_that_is_not_utf8_fails_its_own_table_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

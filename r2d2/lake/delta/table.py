@@ -47,6 +47,7 @@ PADDED = "it has CHAR columns, which some engines pad with blanks"
 """Reason against recipes and against the engine's reader: texts are compared by the bytes that the files hold."""
 
 _WIDENED = re.compile(r"delta\.typeChanges")
+_COLLATED = re.compile(r"__COLLATIONS|string collate ", re.IGNORECASE)
 _CHAR = re.compile(r"(?<!var)char\(\d+\)")
 _UNOPENABLE = re.compile(r'[^ -~]|[ "#%*<>?\[\]\\`{}]')
 _TIME_TRAVEL = re.compile(r"@(?:v\d+|\d{17})$")
@@ -251,8 +252,12 @@ def _no_parent_reason(uri: str, snapshot: Snapshot, schema: DeltaSchema) -> str 
         return PADDED
     if _UNOPENABLE.search(uri) or _TIME_TRAVEL.search(uri):
         return "its path cannot be opened by every engine"
+    if _COLLATED.search(str(snapshot.metadata.get("schemaString"))):
+        return "it has columns with a collation, by which Spark compares them and Sail does not"
     if reason := _misread_reason(snapshot, schema):
         return reason
+    if any(not file.uri.startswith(f"{uri}/") for file in snapshot.live):
+        return "its log names files outside its folder"
     if not snapshot.has_commit:
         return "the log no longer has the commit of its version, without which Spark does not read a pinned version"
     paths = [path for path, _ in leaves(schema.arrow)]

@@ -93,6 +93,19 @@ def list_of(element: int, read: Read) -> Read:
     return read_all
 
 
+def list_or_none(element: int, read: Read) -> Read:
+    """Reads a list as `list_of` does; None where its elements are of another type, or not whole."""
+    read_all = list_of(element, read)
+
+    def read_or_skip(data: bytes, at: int) -> tuple[list[Any] | None, int]:
+        try:
+            return read_all(data, at)
+        except ValueError:
+            return None, _skip(data, at, LIST)
+
+    return read_or_skip
+
+
 def struct(wanted: Wanted) -> Read:
     """Reads a struct of which some fields are wanted."""
     return lambda data, at: read_struct(data, at, wanted)

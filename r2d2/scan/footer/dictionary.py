@@ -13,7 +13,7 @@ from r2d2.scan.footer.thrift import ChunkFacts, page_header
 MOST_BYTES = 1 << 23
 """Of a dictionary page after decompression; a larger one is not looked at."""
 
-_DATA_PAGES, _DICTIONARY_PAGE = (0, 3), 2
+_DATA_PAGES, _INDEX_PAGE, _DICTIONARY_PAGE = (0, 3), 1, 2
 _PLAIN, _PLAIN_DICTIONARY, _RLE_DICTIONARY = 0, 2, 8
 _CODECS = {1: "snappy", 2: "gzip", 4: "brotli", 6: "zstd", 7: "lz4_raw"}
 _NUMBERS = {"INT32": "<i4", "INT64": "<i8", "FLOAT": "<f4", "DOUBLE": "<f8"}
@@ -23,10 +23,13 @@ _DAMAGED = (pa.ArrowException, OSError, ValueError, IndexError, OverflowError)
 def refers_to_dictionary(facts: ChunkFacts) -> bool:
     """Whether all values of a chunk are in its dictionary: its footer says so of each kind of page.
 
-    The list of encodings alone would not tell, as PLAIN stands there for the dictionary as for data pages.
+    The list of encodings alone would not tell, as PLAIN stands there for the dictionary as for data pages. A kind of
+    page that is not known may hold values too.
     """
-    pages = [(encoding, count) for kind, encoding, count in facts.encodings or () if kind in _DATA_PAGES]
-    return bool(pages) and all(encoding in (_PLAIN_DICTIONARY, _RLE_DICTIONARY) for encoding, _ in pages)
+    without_values = (_INDEX_PAGE, _DICTIONARY_PAGE)
+    pages = [(kind, encoding) for kind, encoding, _ in facts.encodings or () if kind not in without_values]
+    dictionaries = (_PLAIN_DICTIONARY, _RLE_DICTIONARY)
+    return bool(pages) and all(kind in _DATA_PAGES and encoding in dictionaries for kind, encoding in pages)
 
 
 def dictionary_values(data: bytes, codec: int | None, physical: str, size: int, dtype: pa.DataType) -> Any:

@@ -11,8 +11,10 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from sys import getsizeof
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from r2d2.scan.files import filesystem, is_remote, open_file
@@ -28,6 +30,10 @@ DICTIONARY_SHARE = 0.9
 """A larger dictionary page, in bytes or as a share of its chunk's, is not read."""
 
 MOST_INDEX_BYTES = 1 << 18
+MOST_READ_BYTES = 1 << 26
+MOST_HELD_BYTES = 1 << 27
+"""Of a file: of its pages, and of the intervals that they are decoded to, which may take a hundred times as many."""
+
 _GAP_BYTES = 1 << 12
 """Ranges of a file with fewer bytes between them are read as one."""
 
@@ -85,7 +91,13 @@ class ChunkSpans:
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """Which pages of a column may be looked at."""
+    """Which pages of a column may be looked at.
+
+    Attributes:
+        column: The column.
+        dictionary: Its dictionaries may be.
+        index: Bounds of its pages and row groups may be, and counts of NULL.
+    """
 
     column: StoredColumn
     dictionary: bool
@@ -99,16 +111,20 @@ def chunk_spans(uri: str, footer: Footer, wanted: Sequence[Wanted], budget: int)
         uri: The file that the footer was read from.
         footer: Its footer.
         wanted: The columns, each with bounds that are believed.
-        budget: Most bytes to read: the columns that take the least come first.
+        budget: Most bytes to read, beside MOST_READ_BYTES: the columns that take the least come first.
 
     Returns:
         Per column the intervals of its chunks with a value, in file order, an empty list where those of one are not
         known; and the bytes that were read.
     """
-    plans = _affordable([_plan(footer, one) for one in wanted], budget)
+    plans = _affordable([_plan(footer, one) for one in wanted], min(budget, MOST_READ_BYTES))
     ranges = [place for plan in plans for _, place in filter(None, plan)]
     pages, read = _read(uri, ranges)
-    return [_column_spans(footer, one, plan, pages) for one, plan in zip(wanted, plans, strict=True)], read
+    found, room = [], MOST_HELD_BYTES
+    for one, plan in zip(wanted, plans, strict=True):
+        found.append(_column_spans(footer, one, plan, pages, room))
+        room -= sum(map(_held_bytes, found[-1]))
+    return found, read
 
 
 def _plan(footer: Footer, wanted: Wanted) -> list[Planned | None]:
@@ -184,20 +200,28 @@ def _fetched(uri: str, parts: Sequence[Sequence[int]]) -> list[bytes]:
 
 
 def _column_spans(
-    footer: Footer, wanted: Wanted, plan: Sequence[Planned | None], pages: Mapping[Range, bytes]
+    footer: Footer, wanted: Wanted, plan: Sequence[Planned | None], pages: Mapping[Range, bytes], room: int
 ) -> list[ChunkSpans]:
-    found = []
+    found: list[ChunkSpans] = []
     for group, planned in zip(footer.facts.groups, plan, strict=True):
         facts = group.chunks[wanted.column.position]
         if facts.values != group.rows:
             return []
-        if facts.values == chunk_nulls(wanted.column, facts):
+        nulls = chunk_nulls(wanted.column, facts) if wanted.index else 0  # a count is a claim, as a bound is
+        if facts.values == nulls:
             continue
         spans = _paged(footer, wanted.column, facts, planned, pages) or _of_group(wanted, facts)
-        if spans is None:
+        room -= _held_bytes(spans) if spans else 0
+        if spans is None or room < 0:
             return []
         found.append(spans)
     return found
+
+
+def _held_bytes(chunk: ChunkSpans) -> int:
+    """What the intervals of a chunk take in memory, about."""
+    lows: Any = chunk.spans.lows
+    return int(lows.nbytes) if isinstance(lows, np.ndarray) else 2 * sum(map(getsizeof, lows))
 
 
 def _paged(

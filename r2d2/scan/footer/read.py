@@ -31,7 +31,7 @@ class Footer:
         int96: Leaves that hold values stored as INT96.
         rows: Rows of the file.
         writer: `created_by`, empty where it is missing or no text.
-        column_bytes: Compressed bytes of all column chunks, per top-level column.
+        column_bytes: Compressed bytes of all column chunks, per top-level column; never more than the file has.
         data: The footer with its trailer, as stored.
         data_end: Where in the file it begins.
         legacy_calendar: The file holds dates or timestamps as Spark 2 wrote them; only Spark reads them as meant.
@@ -79,7 +79,7 @@ def read_footer(uri: str) -> Footer:
         int96=int96,
         rows=metadata.num_rows,
         writer=_writer(metadata),
-        column_bytes=_column_bytes(facts, schema),
+        column_bytes=_column_bytes(facts, schema, data_end),
         data=data,
         data_end=data_end,
         legacy_calendar=is_legacy(keys, schema, has_int96=bool(int96)),
@@ -162,8 +162,8 @@ def _writer(metadata: pq.FileMetaData) -> str:
         return ""
 
 
-def _column_bytes(facts: FooterFacts, schema: pa.Schema) -> tuple[int, ...]:
-    """Compressed bytes of each top-level column."""
+def _column_bytes(facts: FooterFacts, schema: pa.Schema, most: int) -> tuple[int, ...]:
+    """Compressed bytes of each top-level column; a footer that claims more than a file has would overflow sums."""
     columns = zip(*(group.chunks for group in facts.groups), strict=True)
     sizes = iter([sum(max(chunk.compressed_bytes or 0, 0) for chunk in chunks) for chunks in columns])
-    return tuple(sum(next(sizes, 0) for _ in range(width(field.type))) for field in schema)
+    return tuple(min(most, sum(next(sizes, 0) for _ in range(width(field.type)))) for field in schema)

@@ -20,6 +20,7 @@ from r2d2.scan.footer.compact import (
     binary,
     flag,
     list_of,
+    list_or_none,
     read_struct,
     signed,
     struct,
@@ -218,7 +219,7 @@ _COLUMN_METADATA = {
     9: _COUNT,
     11: _COUNT,
     12: (STRUCT, struct(_STATISTICS)),
-    13: (LIST, list_of(STRUCT, _encoding)),
+    13: (LIST, list_or_none(STRUCT, _encoding)),
 }
 _COLUMN_CHUNK = {
     1: (BINARY, binary),
