@@ -98,8 +98,8 @@ def no_recipe_reason(child: FoundTable, harvest: Harvest) -> str | None:
         return f"Spark has no type for one of its columns ({odd[0].type})"
     if not child.id.isprintable():
         return "its name has control characters"
-    if any("${" in name for name in (child.id, *_names(harvest.schema))):
-        return "its name, or one of a column, has '${', where Spark puts a variable of the session"
+    if any("${" in name for name in _names(harvest.schema)):
+        return "the name of one of its columns has '${', where Spark puts a variable of the session"
     return None
 
 
@@ -111,6 +111,8 @@ def no_parent_reason(parent: FoundTable, harvest: Harvest) -> str | None:
         return "JSON lines are not read by recipes"
     if not parent.uri.isprintable() or not parent.id.isprintable():
         return "its path has control characters"
+    if "${" in parent.id:
+        return "its name has '${', where Spark puts a variable of the session"
     return no_recipe_reason(parent, harvest)
 
 

@@ -215,7 +215,7 @@ def core_truth(lake: Path) -> Any:
 
 @pytest.mark.core("spark")
 def test_engines_find_the_same_containments(engine: Engine, lake: Path, tmp_path: Path) -> None:
-    results = run_audit(lake / "core", tmp_path, spark=engine.spark)
+    results = run_audit(lake / "core", tmp_path, spark=engine.spark, recipes="chosen")
     assert_finds(results, core_truth(lake), set())
     assert_safe(results)
 
@@ -277,7 +277,7 @@ def test_the_rows_of_the_pinned_version_are_judged(
         assert relations[f"{name}/copy.parquet", f"{name}/{TABLE}"] == "equal"
     assert all(harvest(small_lake / name / TABLE).rows == 0 for name in names)
     used = {row["table"] for row in results.proposals} | {p for row in results.proposals for p in row["parents"]}
-    assert used == {f"{name}/{file}.parquet" for name in names for file in ("copy", "twin")}
+    assert used == {f"{name}/{file}.parquet" for name in names for file in ("copy", "subset", "twin")}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from r2d2.model import Format, FoundTable, Harvest
-from r2d2.recipes.sql import collapses, distinct_rows, no_recipe_reason, view_statement
+from r2d2.recipes.sql import collapses, distinct_rows, no_parent_reason, no_recipe_reason, view_statement
 from r2d2.recipes.text import quote_text
 from r2d2.session import Engine
 
@@ -52,3 +52,10 @@ def test_names_with_variables_have_no_recipe(dtype: pa.DataType) -> None:
     name = "${x}" if dtype == pa.int64() else "x"
     reason = no_recipe_reason(found, Harvest(schema=pa.schema([(name, dtype)]), version="", fragments=()))
     assert "variable" in str(reason)
+
+
+def test_a_name_with_a_variable_makes_no_parent() -> None:
+    found = FoundTable(table=0, id="${x}", format=Format.PARQUET, uri="/lake/t")
+    harvest = Harvest(schema=pa.schema([("a", pa.int64())]), version="", fragments=())
+    assert "variable" in str(no_parent_reason(found, harvest))
+    assert no_recipe_reason(found, harvest) is None
