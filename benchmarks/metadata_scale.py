@@ -114,7 +114,7 @@ def main() -> None:
         with open_engine(config, None) as engine:
             store = StageStore(engine.spark, f"{work}/stages")
             write_harvests(store, store.folder(HARVEST, "tables"), options.tables)
-            run = StageRun(config=config, engine=engine, store=store, kernels=kernels_of(config, engine))
+            run = StageRun(config=config, engine=engine, store=store, kernels=kernels_of(config, engine, store.uri))
             begun = time.monotonic()
             graph = run_schema_graph(run)
             middle = time.monotonic()

@@ -24,9 +24,14 @@ from benchmarks.run import RESULTS, ROOT
 
 PAGE, IMAGES = Path("docs/benchmarks.md"), Path("docs/images")
 PLOT = "benchmarks-{}.svg"
-TITLE = "How many times as long as R2D2 each of the other ways takes, by lake, on a logarithmic axis."
+TITLE = (
+    "How many times as long as R2D2, until it has verified the containments, each of the other ways takes, by lake, on"
+    " a logarithmic axis."
+)
 SPARK = ("paper", "except-all", "theta")
 """Peers that run on Spark; R2D2 on Spark is what they are compared with."""
+AFTER_VERIFY = ("unions", "recipes", "plan", "final check", "report")
+"""Stages of an audit that do what no peer does."""
 
 Json = dict[str, Any]
 Row = Sequence[str]
@@ -104,20 +109,35 @@ def times(results: Sequence[Json]) -> str:
 
 def ratios(results: Sequence[Json]) -> str:
     others = [peer for peer in seen(results) if not peer.startswith("r2d2") and peer != "scan"]
+    judged = [{**result, "runs": judging(result["runs"])} for result in results]
+    says = paragraph(
+        "The scan ratio is R2D2's time over that of the scan, so small is good; the others are how many times as long"
+        " as R2D2 each way takes. Ways on Spark are compared with R2D2 on Spark where that was run. The other ways find"
+        " containments between two tables, so the first table counts R2D2's time until those are verified; an audit"
+        " then looks for unions and recipes, runs the recipes and makes a plan, which the second table counts too."
+    )
+    return (
+        f"## Ratios\n\n{says}\n\n{picture()}\n\nUntil containments are verified:\n\n{ratio_table(judged, others)}\n\n"
+        f"The whole audit:\n\n{ratio_table(results, others)}"
+    )
+
+
+def ratio_table(results: Sequence[Json], others: Sequence[str]) -> str:
     rows = []
     for result in results:
         runs = result["runs"]
         scan = ratio(runs.get("r2d2"), runs.get("scan"))
-        cpu = ratio(runs.get("r2d2"), runs.get("scan"), "cpu_seconds")
-        rows.append(
-            (result["lake"]["shape"], shown(scan), shown(cpu), *(shown(speed_up(runs, peer)) for peer in others))
-        )
-    names = ("lake", "scan ratio", "scan ratio, CPU", *others)
-    says = paragraph(
-        "The scan ratio is R2D2's time over that of the scan, so small is good; the others are how many times as long"
-        " as R2D2 each way takes. Ways on Spark are compared with R2D2 on Spark where that was run."
-    )
-    return f"## Ratios\n\n{says}\n\n{picture()}\n\n{table(names, rows)}"
+        rows.append((result["lake"]["shape"], shown(scan), *(shown(speed_up(runs, peer)) for peer in others)))
+    return table(("lake", "scan ratio", *others), rows)
+
+
+def judging(runs: Json) -> Json:
+    """Runs with the time of R2D2 until the containments are verified."""
+    found = dict(runs)
+    for name in (name for name in ("r2d2", "r2d2-spark") if runs.get(name) and runs[name]["seconds"] is not None):
+        later = sum(stage["seconds"] for stage in runs[name]["facts"]["stages"] if stage["name"] in AFTER_VERIFY)
+        found[name] = {**runs[name], "seconds": runs[name]["seconds"] - later}
+    return found
 
 
 def quality(results: Sequence[Json]) -> str:
@@ -376,7 +396,7 @@ def plots(results: Sequence[Json]) -> Mapping[str, str]:
     names = [name for name in seen(results) if not name.startswith("r2d2") and name != "scan"]
     rows = {
         result["lake"]["shape"]: {
-            PEERS[name].says: value for name in names if (value := speed_up(result["runs"], name)) is not None
+            PEERS[name].says: value for name in names if (value := speed_up(judging(result["runs"]), name)) is not None
         }
         for result in results
     }

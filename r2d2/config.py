@@ -85,7 +85,7 @@ class AuditConfig:
         prices, access, policy, max_latency_seconds, chains: See PlanOptions.
         sketch_rows: Expected number of fingerprints in a table's sketch.
         kernel_threads: Kernels that run at once; None is the engine's parallelism.
-        memory_bytes: Memory of all kernels of one machine together.
+        memory_bytes: Memory of all kernels of one machine together, half of it for DuckDB, half for fingerprints.
         lane_keys: Secret keys of the two lanes of the row fingerprint.
     """
 

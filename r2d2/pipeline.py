@@ -36,15 +36,16 @@ from r2d2.report.plans import plan_summary
 from r2d2.report.results import result_tables, stored_bytes
 from r2d2.retention.facts import PlanInputs, load_inputs
 from r2d2.scan.covers import Union, read_unions
-from r2d2.scan.duck import KernelLimits
+from r2d2.scan.duck import LEAST_KERNEL_BYTES, KernelLimits
 from r2d2.scan.files import GLOB_CHARACTERS, is_expanded, is_remote
 from r2d2.scan.job import Kernels
 from r2d2.scan.rowhash import HASH_VERSION, RowHasher
+from r2d2.scan.spill import Spill
 from r2d2.scan.stored import GRAPH, MINHASH, MINMAX, read_leaves
 from r2d2.session import Engine, open_engine
 from r2d2.store.results import ResultFolder
 from r2d2.store.stages import StageStore
-from r2d2.unions.stage import run_unions
+from r2d2.unions.stage import run_candidates, run_unions
 from r2d2.verify.stage import read_edges, run_verify
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ def audit(config: AuditConfig, *, spark: SparkSession | None = None, progress: P
         with engine:
             check_reachable(engine, config, folders)
             store = StageStore(engine.spark, f"{work_folder(config, str(results.path))}/{run_id}")
-            run = StageRun(config=config, engine=engine, store=store, kernels=kernels_of(config, engine))
+            run = StageRun(config=config, engine=engine, store=store, kernels=kernels_of(config, engine, store.uri))
             try:
                 outcome = run_stages(run, clock, found, inputs)
                 results.keep_evidence(run_id, store.copy_tables)
@@ -239,12 +240,20 @@ class Outcome:
     suspects: Mapping[Suspect, Sequence[int]]
 
 
-def kernels_of(config: AuditConfig, engine: Engine) -> Kernels:
-    """Row identity and limits of the kernels of an audit."""
+def kernels_of(config: AuditConfig, engine: Engine, work: str) -> Kernels:
+    """Row identity and limits of the kernels of an audit with a work folder.
+
+    Half of the memory is DuckDB's; what kernels hold beside it, fingerprints above all, takes the other half.
+    """
     parallelism = config.kernel_threads or engine.parallelism
     hasher = RowHasher(lane_keys=config.lane_keys, case_sensitive=config.case_sensitive, utc=config.timestamps == "utc")
-    limits = KernelLimits(threads=1, memory_bytes=max(128 << 20, config.memory_bytes // parallelism // 2))
-    return Kernels(hasher=hasher, limits=limits, parallelism=parallelism)
+    half = config.memory_bytes // 2
+    tasks = 4 * parallelism
+    if engine.starts_all_tasks:
+        tasks = parallelism = max(1, min(parallelism, half // LEAST_KERNEL_BYTES))
+    limits = KernelLimits(machine_bytes=half, kernels=parallelism, spread=not engine.workers_share_files)
+    spill = Spill(folder=f"{work}/spill") if engine.shuffles_in_memory else None
+    return Kernels(hasher=hasher, limits=limits, parallelism=parallelism, tasks=tasks, spill=spill)
 
 
 def run_stages(run: StageRun, clock: StageClock, found: Sequence[FoundTable], inputs: PlanInputs) -> Outcome:
@@ -252,16 +261,14 @@ def run_stages(run: StageRun, clock: StageClock, found: Sequence[FoundTable], in
     harvested = clock.run("harvest", lambda: run_harvest(run, found), len(found))
     run.check_engine_reader()
     graph = clock.run("schema graph", lambda: run_schema_graph(run))
-    candidates = clock.run("min-max", lambda: run_minmax(run, MINHASH))
-    surviving = clock.run("MinHash", lambda: run_minhash(run, GRAPH, MINMAX), candidates["pairs"])
+    candidates, surviving = refute(run, clock)
     while (suspects := len(stored_suspects(run, MINHASH))) > candidates["suspects"]:
         log.warning("metadata of %d writers and types is wrong; what it had refuted is looked at again", suspects)
-        candidates = clock.run("min-max again", lambda: run_minmax(run, MINHASH))
-        surviving = clock.run("MinHash again", lambda: run_minhash(run, GRAPH, MINMAX), candidates["pairs"])
+        candidates, surviving = refute(run, clock, " again")
     refuse_misread_parents(run)
     clock.run("verify", lambda: run_verify(run, GRAPH, MINMAX, MINHASH), surviving["pairs"])
     if not run.config.no_unions:
-        clock.run("unions", lambda: run_unions(run, GRAPH, MINMAX, MINHASH))
+        clock.run("unions", lambda: run_unions(run, GRAPH, MINMAX))
     near = run.config.near
     if near is not None:
         clock.run("near-duplicates", lambda: run_near(run, GRAPH, near))
@@ -307,6 +314,15 @@ def run_stages(run: StageRun, clock: StageClock, found: Sequence[FoundTable], in
         rows_of=rows_of,
         suspects=stored_suspects(run, MINHASH),
     )
+
+
+def refute(run: StageRun, clock: StageClock, again: str = "") -> tuple[dict[str, int], dict[str, int]]:
+    """Refute by metadata, then by samples; counts of both stages, whose names end in `again`."""
+    candidates = clock.run(f"min-max{again}", lambda: run_minmax(run, MINHASH))
+    if not run.config.no_unions:
+        clock.run(f"union candidates{again}", lambda: run_candidates(run, GRAPH, MINMAX))
+    surviving = clock.run(f"MinHash{again}", lambda: run_minhash(run, GRAPH, MINMAX), candidates["pairs"])
+    return candidates, surviving
 
 
 def refuse_misread_parents(run: StageRun) -> None:

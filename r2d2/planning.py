@@ -15,7 +15,7 @@ from r2d2.model import Edge, Format, FoundTable, Harvest, LeafPath, Recipe
 from r2d2.recipes.check import check_recipes
 from r2d2.recipes.sql import no_recipe_reason, view_name
 from r2d2.recipes.stage import confirm_recipes, read_offers, read_reasons
-from r2d2.recipes.stored import REFUSED, UNCHECKED, Ends
+from r2d2.recipes.stored import REFUSED, SEVERAL, UNCHECKED, Ends
 from r2d2.report.near import leaf_name
 from r2d2.report.results import stored_bytes
 from r2d2.retention.chains import compose_chains
@@ -249,10 +249,13 @@ def unrebuilt_reasons(
         inventory: The tables.
         edges: Verified containments.
         recipes: Those that may be used.
-        why: Reasons of edges without a recipe.
+        why: Reasons of edges and unions without a recipe.
     """
     reasons: dict[int, str] = {}
     rebuildable = {recipe.child for recipe in recipes}
+    for (child, of), how in why.items():
+        if of == SEVERAL and child not in rebuildable:
+            reasons[child] = f"only several tables together contain it, and {how}"
     for edge in edges:
         if edge.child not in rebuildable:
             parent = inventory.found[edge.parent].id

@@ -71,6 +71,16 @@ class Engine:
     is_spark: bool = False
     _cleanup: ExitStack = field(default_factory=ExitStack, repr=False)
 
+    @property
+    def starts_all_tasks(self) -> bool:
+        """Whether all tasks of a job run at once, however many: Sail queues none, and its server is one process."""
+        return not self.is_spark
+
+    @property
+    def shuffles_in_memory(self) -> bool:
+        """Whether a shuffle is held in memory, as by Sail; Spark writes its shuffles to disk."""
+        return not self.is_spark
+
     def stop(self) -> None:
         """Stop the engine if it was started here; a session that was handed in only gets its settings back."""
         self._cleanup.close()
@@ -151,11 +161,16 @@ def engine_errors() -> Iterator[None]:
         with pyspark_errors():
             yield
     except PySparkException as exc:
-        own = re.search(r"\bEngineError: ([^\n]+)", str(exc))
         words = (
             f"a job of the audit failed ({type(exc).__name__}); set {ENGINE_LOG} to a file path to see the engine's log"
         )
-        raise EngineError(own.group(1) if own else words) from None
+        raise EngineError(own_words(exc) or words) from None
+
+
+def own_words(exc: BaseException) -> str:
+    """What an EngineError said that a kernel has raised, from the engine's own error; empty for any other."""
+    found = re.search(r"\bEngineError: ([^\n]+)", str(exc))
+    return found.group(1) if found else ""
 
 
 @contextmanager

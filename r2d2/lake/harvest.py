@@ -157,7 +157,7 @@ def harvest_to_row(harvest: Harvest) -> dict[str, Any]:
         "stored_as": json.dumps({leaf_key(path): name for path, name in harvest.stored_as.items()}),
         "properties": json.dumps(harvest.properties),
         "fragments": [_fragment_row(fragment) for fragment in harvest.fragments],
-        "claims": [{**dataclasses.asdict(claim), "leaf": leaf_key(claim.leaf)} for claim in harvest.claims],
+        "claims": [{**vars(claim), "leaf": leaf_key(claim.leaf)} for claim in harvest.claims],
     }
 
 

@@ -54,7 +54,7 @@ def _harvest(run: StageRun, work: Sequence[FoundTable], name: str) -> dict[str, 
     """Rows of HARVESTS by table id, stored under a name by one job."""
     if not work:
         return {}
-    dealt = deal([_work(table) for table in work], 4 * run.engine.parallelism)
+    dealt = deal([_work(table) for table in work], run.kernels.tasks)
     bins = [[found_to_json(work[position]) for position in positions] for positions in dealt]
     options = TextOptions(csv_delimiter=run.config.csv_delimiter, csv_types=run.config.csv_types)
     kernel = _harvester(options, run.store.folder(HARVEST, f"{name}{TEXT_SUFFIX}"))

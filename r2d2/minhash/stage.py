@@ -2,16 +2,19 @@
 
 The sample of a table under a column set holds every distinct fingerprint below a threshold that follows from its row
 count alone. So a child's fingerprint below both thresholds that is not in the parent's sample is not in the parent.
+The same samples say of children that several tables may hold together whether some row is in none of these.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from r2d2.model import SchemaGraph
+from r2d2.scan.covers import Answer, questions_about, read_answers, read_candidates, write_answers
 from r2d2.scan.job import Comparison, compare_tables
-from r2d2.scan.plan import Pair, TableScan, column_sets, sample_threshold
+from r2d2.scan.members import Question
+from r2d2.scan.plan import WHOLE_FACTOR, Pair, TableScan, column_sets, pairs_of, sample_threshold
 from r2d2.scan.stored import (
     MINHASH,
     read_evidence,
@@ -31,8 +34,9 @@ if TYPE_CHECKING:
 def run_minhash(run: StageRun, graph_stage: str, pairs_stage: str) -> dict[str, int]:
     """Store the pairs of an earlier stage that samples do not refute; tables that fail on the way are stored too.
 
-    Pairs that this stage has answered before are not asked again. What the scan sees of each file is compared with what
-    the metadata had proved of it: claims that are wrong are stored, and leaves in which some engines lose NaN.
+    Pairs that this stage has answered before are not asked again, nor are questions about unions. What the scan sees of
+    each file is compared with what the metadata had proved of it: claims that are wrong are stored, and leaves in which
+    some engines lose NaN.
 
     Returns:
         The pairs that survive, wrong claims so far, and bytes that were read.
@@ -41,7 +45,9 @@ def run_minhash(run: StageRun, graph_stage: str, pairs_stage: str) -> dict[str, 
     pairs = read_pairs(run.store, pairs_stage)
     verdicts = read_verdicts(run.store, MINHASH)
     asked = [pair for pair in pairs if pair not in verdicts and run.inventory.are_active(pair)]
-    comparison = _compare(run, asked, graph, pairs_stage)
+    answers = read_answers(run.store, MINHASH)
+    questions = [q for q in _questions(run, graph, pairs_stage) if not _is_answered(q, answers)]
+    comparison = _compare(run, asked, questions, graph, pairs_stage)
     run.fail(MINHASH, comparison.faults)
     verdicts |= comparison.verdicts
     lies = read_leaves(run.store, MINHASH, "lies") | set(comparison.lies)
@@ -52,6 +58,7 @@ def run_minhash(run: StageRun, graph_stage: str, pairs_stage: str) -> dict[str, 
         if pair in verdicts and verdicts[pair].missing == 0 and run.inventory.are_active(pair)
     }
     write_verdicts(run.store, MINHASH, verdicts)
+    write_answers(run.store, MINHASH, {**answers, **comparison.answers})
     write_leaves(run.store, MINHASH, "lies", lies)
     write_leaves(run.store, MINHASH, "hidden_nans", hidden)
     write_pairs(run.store, MINHASH, survivors)
@@ -60,18 +67,35 @@ def run_minhash(run: StageRun, graph_stage: str, pairs_stage: str) -> dict[str, 
     return counts
 
 
-def _compare(run: StageRun, pairs: Sequence[Pair], graph: SchemaGraph, evidence_stage: str) -> Comparison:
-    sets = column_sets(pairs, graph)
+def _questions(run: StageRun, graph: SchemaGraph, pairs_stage: str) -> list[Question]:
+    """About the children that several tables may hold together; where files are shared, few rows are read anyway."""
+    sharing = {pair.child for pair in read_pairs(run.store, pairs_stage, name="sharing")}
+    candidates = {child: parents for child, parents in read_candidates(run.store).items() if child not in sharing}
+    return questions_about(candidates, graph, run.inventory.is_active)
+
+
+def _is_answered(question: Question, answers: Mapping[int, Answer]) -> bool:
+    known = answers.get(question.child)
+    return known is not None and set(question.parents) <= set(known.parents)
+
+
+def _compare(
+    run: StageRun, pairs: Sequence[Pair], questions: Sequence[Question], graph: SchemaGraph, evidence_stage: str
+) -> Comparison:
+    """Samples of all tables; larger ones of those that are asked about together, since what is left is read whole."""
+    sets = column_sets([*pairs, *pairs_of(questions)], graph)
+    together = {table for question in questions for table in question.tables}
     evidence = read_evidence(run.store, evidence_stage, sets)
+    harvests, rows = run.inventory.harvests, run.config.sketch_rows
     scans = [
         TableScan(
             table=table,
-            harvest=run.inventory.harvests[table],
+            harvest=harvests[table],
             column_sets=own,
-            threshold=sample_threshold(run.inventory.harvests[table], run.config.sketch_rows),
+            threshold=sample_threshold(harvests[table], rows, WHOLE_FACTOR if table in together else 1),
             evidence=evidence[table],
         )
         for table, own in sorted(sets.items())
     ]
     spark = run.engine.spark
-    return compare_tables(spark, scans, pairs, run.kernels, run.engine_frames(spark))
+    return compare_tables(spark, scans, pairs, run.kernels, run.engine_frames(spark), questions)

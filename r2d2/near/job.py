@@ -100,7 +100,7 @@ def _scan(table: int, harvest: Harvest, sketchings: Sequence[Sketching]) -> Tabl
 
 def _file_frame(spark: SparkSession, works: Sequence[Work], kernels: Kernels) -> DataFrame:
     costs = [sum(file.stamp.size + _OPENING_BYTES for file in work.item.files) for work in works]
-    bins = [[works[place].to_json() for place in places] for places in deal(costs, 4 * kernels.parallelism)]
+    bins = [[works[place].to_json() for place in places] for places in deal(costs, kernels.tasks)]
     frame = spark.createDataFrame(pa.table({"works": pa.array(bins, pa.list_(pa.string()))}))
     return frame.repartition(len(bins)).mapInArrow(_sketcher(kernels), spark_ddl(SKETCHES))
 

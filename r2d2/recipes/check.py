@@ -12,9 +12,11 @@ import pyarrow as pa
 from r2d2.errors import EngineError, TableUnsupported
 from r2d2.model import FileStamp, Fragment, Harvest, Recipe, fold, leaves, spark_type
 from r2d2.recipes.sql import view_name
+from r2d2.scan.bag_job import sum_tables
+from r2d2.scan.bag_sums import BagSum
 from r2d2.scan.items import ColumnSet
-from r2d2.scan.job import Comparison, FrameOf, Kernels, compare_tables
-from r2d2.scan.plan import Pair, TableScan, column_order
+from r2d2.scan.job import FrameOf, Kernels
+from r2d2.scan.plan import TableScan, column_order
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -48,6 +50,7 @@ def check_recipes(
     inventory: Inventory,
     kernels: Kernels,
     engine_frame_of: FrameOf,
+    known: dict[int, BagSum] | None = None,
 ) -> Checked:
     """Run recipes and compare what comes back with their children.
 
@@ -57,14 +60,16 @@ def check_recipes(
         inventory: The children's metadata.
         kernels: How to fingerprint.
         engine_frame_of: Rows of a child that the engine reads.
+        known: Sums of children's rows; those of others are added, so that no child is read twice.
     """
+    known = {} if known is None else known
     good: list[Recipe] = []
     refused: dict[Recipe, str] = {}
     bytes_read = 0
     pending = _batches(recipes)
     while pending:
         batch = pending.pop()
-        checked = _try(spark, batch, inventory, kernels, engine_frame_of)
+        checked = _try(spark, batch, inventory, kernels, engine_frame_of, known)
         if checked is not None:
             confirmed, read = checked
             good += confirmed
@@ -105,54 +110,66 @@ def _agree(names: dict[str, str], own: dict[str, str]) -> bool:
 
 
 def _try(
-    spark: SparkSession, batch: Sequence[Recipe], inventory: Inventory, kernels: Kernels, engine_frame_of: FrameOf
+    spark: SparkSession,
+    batch: Sequence[Recipe],
+    inventory: Inventory,
+    kernels: Kernels,
+    engine_frame_of: FrameOf,
+    known: dict[int, BagSum],
 ) -> tuple[list[Recipe], int] | None:
     """Check a batch in one job; None if the job failed."""
     from pyspark.errors import PySparkException
 
-    names = sorted({view_name(statement) for recipe in batch for statement in recipe.setup_sql})
     try:
-        return _run(spark, batch, inventory, kernels, engine_frame_of)
+        return _run(spark, batch, inventory, kernels, engine_frame_of, known)
     except (PySparkException, EngineError):
         return None
-    finally:
-        for name in names:
-            spark.sql(f"DROP VIEW IF EXISTS {name}")
 
 
 def _run(
-    spark: SparkSession, batch: Sequence[Recipe], inventory: Inventory, kernels: Kernels, engine_frame_of: FrameOf
+    spark: SparkSession,
+    batch: Sequence[Recipe],
+    inventory: Inventory,
+    kernels: Kernels,
+    engine_frame_of: FrameOf,
+    known: dict[int, BagSum],
 ) -> tuple[list[Recipe], int]:
     offset = len(inventory.found)
     numbered = {offset + number: recipe for number, recipe in enumerate(batch)}
+    defined: set[str] = set()
 
     def frame_of(table: int) -> DataFrame:
         if table not in numbered:
             return engine_frame_of(table)
         recipe = numbered[table]
-        return rebuilt(spark, recipe, inventory.harvests[recipe.child].schema)
+        return rebuilt(spark, recipe, inventory.harvests[recipe.child].schema, defined)
 
     scans = [_scan(table, inventory.harvests[recipe.child], is_rebuilt=True) for table, recipe in numbered.items()]
-    children = sorted({recipe.child for recipe in batch})
+    children = sorted({recipe.child for recipe in batch} - known.keys())
     scans += [_scan(child, inventory.harvests[child], is_rebuilt=False) for child in children]
-    pairs = [
-        Pair(child=one, parent=other, column_set=0)
-        for table, recipe in numbered.items()
-        for one, other in ((recipe.child, table), (table, recipe.child))
-    ]
-    comparison = compare_tables(spark, scans, pairs, kernels, frame_of)
-    good = [recipe for table, recipe in numbered.items() if _is_equal(comparison, recipe.child, table)]
-    return good, comparison.bytes_read
+    summed = sum_tables(spark, scans, kernels, frame_of)
+    known |= {child: summed.of[child] for child in children if child in summed.of}
+    good = [r for table, r in numbered.items() if table in summed.of and summed.of[table] == known.get(r.child)]
+    return good, summed.bytes_read
 
 
-def rebuilt(spark: SparkSession, recipe: Recipe, schema: pa.Schema) -> DataFrame:
+def rebuilt(spark: SparkSession, recipe: Recipe, schema: pa.Schema, defined: set[str] | None = None) -> DataFrame:
     """The rows of a recipe, columns renamed c0, c1, ….
+
+    Args:
+        spark: Session whose views the setup defines.
+        recipe: Any.
+        schema: The child's.
+        defined: Statements of setups that the session has run, and that no other has replaced; those run are added.
 
     Raises:
         TableUnsupported: If names, order or types are not the child's.
     """
+    done = set() if defined is None else defined
     for statement in recipe.setup_sql:
-        spark.sql(statement)
+        if statement not in done:
+            spark.sql(statement)
+            done.add(statement)
     frame = spark.sql(recipe.recipe_sql)
     want = [(column.name, _plain(spark_type(column.type))) for column in schema]
     have = [(column.name, _plain(column.dataType.simpleString())) for column in frame.schema]
@@ -171,9 +188,3 @@ def _scan(table: int, harvest: Harvest, *, is_rebuilt: bool) -> TableScan:
         harvest = Harvest(schema=harvest.schema, version="", fragments=(rows,), reader="engine")
     paths = column_order([path for path, _ in leaves(harvest.schema)])
     return TableScan(table=table, harvest=harvest, column_sets=(ColumnSet(id=0, paths=paths),))
-
-
-def _is_equal(comparison: Comparison, child: int, rebuilt_table: int) -> bool:
-    there = comparison.verdicts.get(Pair(child=child, parent=rebuilt_table, column_set=0))
-    back = comparison.verdicts.get(Pair(child=rebuilt_table, parent=child, column_set=0))
-    return there is not None and back is not None and there.excess == 0 and back.excess == 0

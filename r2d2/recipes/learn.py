@@ -26,6 +26,8 @@ MAX_BOXES = 8
 MAX_POINTS = 24
 """Values of an IN list at most."""
 MAX_LEAVES = 64
+MOST_PRUNED = 4
+"""Times MAX_BOXES that may be left of a tree before superfluous boxes are looked for, which costs their square."""
 SHORT_BOX = 2
 """So many conditions on one row of a box are preferred to whatever a tree finds."""
 
@@ -264,7 +266,10 @@ def tree_predicate(sample: Sample) -> Predicate | None:
     boxes = _leaf_boxes(tree.tree_, sample)
     if boxes is None:
         return None
-    boxes = _merged(_pruned(_merged(boxes), sample))
+    boxes = _merged(boxes)
+    if len(boxes) > MOST_PRUNED * MAX_BOXES:  # rows without a rule, as a random part of a table has them
+        return None
+    boxes = _merged(_pruned(boxes, sample))
     if len(boxes) > MAX_BOXES:
         return None
     predicate = tuple(tuple(_readable(mask, sample, column) for column, mask in sorted(box.items())) for box in boxes)

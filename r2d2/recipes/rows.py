@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from r2d2.errors import TableFailed, TableUnsupported
 from r2d2.recipes.columns import PredicateColumn
 from r2d2.scan.deletes import Deletes
+from r2d2.scan.duck import connect_beside
 from r2d2.scan.equality import deleted_positions
 from r2d2.scan.faithful import check_faithful
 from r2d2.scan.files import check_unchanged, duckdb_path
@@ -17,7 +19,11 @@ from r2d2.scan.fingerprints import digest_sql
 from r2d2.scan.footer.read import read_footer
 from r2d2.scan.items import ScanFile, ScanItem
 from r2d2.scan.rowhash import RowHasher
-from r2d2.scan.source import leaf_of, parquet_source
+from r2d2.scan.source import Source, leaf_of, parquet_source
+from r2d2.scan.wide import has_many_leaves, has_short_texts, wide_rows
+
+Load = Callable[[duckdb.DuckDBPyConnection, str, Sequence[ScanItem], RowHasher, Sequence[PredicateColumn]], None]
+"""Fills a table as `load_rows` does."""
 
 
 def load_rows(
@@ -41,13 +47,62 @@ def load_rows(
     Raises:
         TableFault: If a file cannot be read faithfully, or has changed.
     """
+    create_rows(connection, name, items, columns)
+    for item in items:
+        for file in item.files:
+            _load_file(connection, name, item, file, hasher, columns)
+
+
+def create_rows(
+    connection: duckdb.DuckDBPyConnection, name: str, items: Sequence[ScanItem], columns: Sequence[PredicateColumn]
+) -> None:
+    """Create the empty table."""
     sets = items[0].column_sets if items else ()
     lanes = [f"{lane}{one.id} UBIGINT" for one in sets for lane in ("h", "g")]
     values = [f"v{place} {column.stored_type}" for place, column in enumerate(columns)]
     connection.execute(f"CREATE TEMP TABLE {name} ({', '.join([*lanes, *values])})")
-    for item in items:
-        for file in item.files:
-            _load_file(connection, name, item, file, hasher, columns)
+
+
+def insert_rows(
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    source: Source,
+    item: ScanItem,
+    hasher: RowHasher,
+    columns: Sequence[PredicateColumn],
+) -> int:
+    """Add the rows of a source; returns how many."""
+    stored = [column.stored_sql(leaf_of(source, column.path)) for column in columns]
+    digests, lanes = digest_sql(source, item, hasher, stored)
+    selected = [sql for lane in lanes for sql in (lane.first, lane.second)] + [f"v{i}" for i in range(len(columns))]
+    (added,) = first_row(connection, f"INSERT INTO {name} SELECT {', '.join(selected)} FROM ({digests})") or (0,)
+    return int(added)
+
+
+def _insert_wide_rows(
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    source_in: Callable[[duckdb.DuckDBPyConnection], Source],
+    item: ScanItem,
+    hasher: RowHasher,
+    columns: Sequence[PredicateColumn],
+) -> int | None:
+    """Add the rows of a source, which another connection reads, batch by batch; None where its texts are too long."""
+    added = 0
+    with connect_beside(connection) as reader:
+        source = source_in(reader)
+        leaves = [leaf_of(source, column.path) for column in columns]
+        if not has_short_texts(reader, source, [leaf for leaf in leaves if leaf is not None], item):
+            return None
+        stored = [column.stored_sql(leaf) for column, leaf in zip(columns, leaves, strict=True)]
+        for rows in wide_rows(reader, source, item, hasher, values=stored):
+            lanes = [words for fingerprints in rows.fingerprints for words in fingerprints]
+            names = [f"c{place}" for place in range(len(lanes) + len(stored))]
+            connection.register("wide_rows", pa.table([*map(pa.array, lanes), *rows.values.columns], names))
+            connection.execute(f"INSERT INTO {name} SELECT * FROM wide_rows")
+            connection.unregister("wide_rows")
+            added += rows.rows
+    return added
 
 
 def first_row(connection: duckdb.DuckDBPyConnection, sql: str) -> tuple[Any, ...] | None:
@@ -73,13 +128,15 @@ def _load_file(
     deleted = deleted_positions(connection, deletes, path, footer) if deletes else None
     check_faithful(connection, path, file.data_uri, footer, footer.schema.names)
     types = {column.name: column.type for column in item.partition_schema}
-    source = parquet_source(
-        connection, path, footer, file.partition, types, exact=item.exact, table=item.schema, deleted=deleted
-    )
-    stored = [column.stored_sql(leaf_of(source, column.path)) for column in columns]
-    digests, lanes = digest_sql(source, item, hasher, stored)
-    selected = [sql for lane in lanes for sql in (lane.first, lane.second)] + [f"v{i}" for i in range(len(columns))]
-    (added,) = first_row(connection, f"INSERT INTO {name} SELECT {', '.join(selected)} FROM ({digests})") or (0,)
+
+    def source_in(reader: duckdb.DuckDBPyConnection) -> Source:
+        return parquet_source(
+            reader, path, footer, file.partition, types, exact=item.exact, table=item.schema, deleted=deleted
+        )
+
+    added = _insert_wide_rows(connection, name, source_in, item, hasher, columns) if has_many_leaves(item) else None
+    if added is None:
+        added = insert_rows(connection, name, source_in(connection), item, hasher, columns)
     if added != footer.rows - (deleted.num_rows if deleted is not None else 0):
         raise TableFailed("a file has another number of rows than its footer says", error="RowCount")
     check_unchanged(file.stamp)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import duckdb
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from r2d2.errors import TableFault
@@ -21,9 +22,11 @@ from r2d2.recipes.columns import PredicateColumn, predicate_columns
 from r2d2.recipes.keys import KeyList, find_keys
 from r2d2.recipes.learn import MAX_CONSTANTS, Sample, learn
 from r2d2.recipes.predicates import Predicate, duck_sql, spark_sql
-from r2d2.recipes.rows import first_row, load_rows
+from r2d2.recipes.rows import Load, first_row, load_rows
+from r2d2.scan.compare import numbered
 from r2d2.scan.duck import KernelLimits, connect
 from r2d2.scan.items import ScanItem
+from r2d2.scan.reports import Words
 from r2d2.scan.rowhash import RowHasher, check_hash_version
 
 SAMPLE_ROWS = 20_000
@@ -31,6 +34,8 @@ SAMPLE_ROWS = 20_000
 MISTAKES = 1_000
 """Wrongly selected, and wrongly left out, rows that join a sample after a trial."""
 ROUNDS = 8
+PART_ROWS = 4_000_000
+"""Fingerprints that are numbered at once, with about 60 bytes each."""
 
 NEGATIVE, POSITIVE, AMBIGUOUS = 0, 1, 2
 """Labels of a parent's rows: the child has none of them, all of them, or some of equal ones."""
@@ -122,8 +127,8 @@ class Answer:
     reason: str = ""
 
 
-def search(item: SearchItem, hasher: RowHasher, limits: KernelLimits) -> Iterator[Answer]:
-    """Answer for each child of an item.
+def search(item: SearchItem, hasher: RowHasher, limits: KernelLimits, load: Load = load_rows) -> Iterator[Answer]:
+    """Answer for each child of an item, whose tables `load` loads.
 
     Raises:
         EngineError: If this worker's DuckDB is not the pinned one; nothing else is raised.
@@ -135,12 +140,14 @@ def search(item: SearchItem, hasher: RowHasher, limits: KernelLimits) -> Iterato
             schema = schema_from_bytes(item.schema)
             columns = predicate_columns(schema, item.shared)
             names = {fold(name) for path, _ in leaves(schema) for name in path}
-            load_rows(connection, "parent", item.items, hasher, columns)
+            connection.execute("SET preserve_insertion_order = true")
+            load(connection, "parent", item.items, hasher, columns)
+            fetched: dict[int, Fingerprints] = {}
             for work in item.children:
-                load_rows(connection, "child", work.items, hasher, ())
-                yield _answer(connection, item.parent, work, columns, names)
+                load(connection, "child", work.items, hasher, ())
+                yield _answer(connection, item.parent, work, columns, names, fetched)
                 done.add(work.child)
-                connection.execute("DROP TABLE child; DROP TABLE labelled")
+                connection.execute("DROP VIEW labelled; DROP TABLE labels; DROP TABLE child")
     except Exception as exc:  # noqa: BLE001 - whatever it is, it must not end the job for all other tables
         said = str(exc) if isinstance(exc, TableFault) else type(exc).__name__
         for work in (work for work in item.children if work.child not in done):
@@ -153,8 +160,9 @@ def _answer(
     work: ChildWork,
     columns: Sequence[PredicateColumn],
     names: Set[str],
+    parents: dict[int, Fingerprints],
 ) -> Answer:
-    label_rows(connection, work.column_set)
+    label_rows(connection, work.column_set, parents)
     found = find_query(connection, columns, work.most_key_bytes, names)
     return Answer(
         child=work.child,
@@ -166,25 +174,68 @@ def _answer(
     )
 
 
-def label_rows(connection: duckdb.DuckDBPyConnection, column_set: int) -> None:
-    """Make the table `labelled` of a parent's rows.
+Fingerprints = tuple[Words, Words]
+"""The two lanes of some rows' fingerprints, in the order of the rows."""
 
-    Beside the values it has the fingerprint f of each row under the child's columns, how often the child has it (n),
-    and the label y.
+
+def label_rows(
+    connection: duckdb.DuckDBPyConnection, column_set: int, parents: dict[int, Fingerprints] | None = None
+) -> None:
+    """Label the rows of the table `parent` by those of the table `child`, as the view `labelled`.
+
+    Beside the values it has a number of each row's fingerprint under the child's columns (f), how often the child has
+    it (n), and the label (y).
+
+    Args:
+        connection: Where the tables are.
+        column_set: Number of the child's columns.
+        parents: The parent's fingerprints by column set, as far as they were fetched; others are added.
     """
-    h, g = f"h{column_set}", f"g{column_set}"
-    connection.execute(f"CREATE TEMP TABLE counts AS SELECT {h} AS h, {g} AS g, count(*) AS n FROM child GROUP BY ALL")
-    connection.execute(f"CREATE TEMP TABLE theirs AS SELECT {h} AS h, {g} AS g, count(*) AS m FROM parent GROUP BY ALL")
-    connection.execute(
-        "CREATE TEMP TABLE labels AS SELECT theirs.h AS h, theirs.g AS g, coalesce(n, 0) AS n, CAST(CASE "
-        f"WHEN n IS NULL THEN {NEGATIVE} WHEN n >= m THEN {POSITIVE} ELSE {AMBIGUOUS} END AS TINYINT) AS y, "
-        "row_number() OVER () AS f FROM theirs LEFT JOIN counts ON theirs.h = counts.h AND theirs.g = counts.g"
-    )
-    connection.execute(
-        f"CREATE TEMP TABLE labelled AS SELECT parent.*, labels.f, labels.n, labels.y FROM parent "
-        f"JOIN labels ON parent.{h} = labels.h AND parent.{g} = labels.g"
-    )
-    connection.execute("DROP TABLE counts; DROP TABLE theirs; DROP TABLE labels")
+    known = {} if parents is None else parents
+    if column_set not in known:
+        known.clear()  # the lanes of one column set at a time
+        known[column_set] = _fingerprints(connection, "parent", column_set)
+    connection.register("found_labels", _labels(known[column_set], _fingerprints(connection, "child", column_set)))
+    connection.execute("CREATE TEMP TABLE labels AS SELECT * FROM found_labels")
+    connection.unregister("found_labels")
+    show_labelled(connection, "parent")
+
+
+def _labels(parent: Fingerprints, child: Fingerprints) -> pa.Table:
+    """The columns f, n and y of a parent's rows, computed for a part of the fingerprints at a time."""
+    rows = len(parent[0])
+    numbers, wanted, labels = np.empty(rows, np.int64), np.empty(rows, np.int64), np.empty(rows, np.int8)
+    bits = max(0, ((rows + len(child[0])) // PART_ROWS).bit_length())
+    following = 0
+    for part in range(1 << bits):
+        own, others = (_of_part(lanes[0], part, bits) for lanes in (parent, child))
+        first, second = (np.concatenate([parent[lane][own], child[lane][others]]) for lane in (0, 1))
+        ids, firsts = numbered(first, second)
+        here, theirs = ids[: len(ids) - np.count_nonzero(others)], ids[len(ids) - np.count_nonzero(others) :]
+        n, m = (np.bincount(side, minlength=len(firsts))[here] for side in (theirs, here))
+        numbers[own], wanted[own] = following + here, n
+        labels[own] = np.where(n == 0, NEGATIVE, np.where(n >= m, POSITIVE, AMBIGUOUS))
+        following += len(firsts)
+    return pa.table({"f": numbers, "n": wanted, "y": labels})
+
+
+def _of_part(first: Words, part: int, bits: int) -> npt.NDArray[np.bool_]:
+    """Which rows' first lanes begin with some bits."""
+    if bits == 0:
+        return np.ones(len(first), bool)
+    begins: npt.NDArray[np.bool_] = first.view(np.uint64) >> np.uint64(64 - bits) == np.uint64(part)
+    return begins
+
+
+def _fingerprints(connection: duckdb.DuckDBPyConnection, table: str, column_set: int) -> Fingerprints:
+    rows = connection.sql(f"SELECT h{column_set} AS h, g{column_set} AS g FROM {table}").to_arrow_table()
+    first, second = (rows.column(lane).to_numpy().view(np.int64) for lane in ("h", "g"))
+    return first, second
+
+
+def show_labelled(connection: duckdb.DuckDBPyConnection, table: str) -> None:
+    """Make the view `labelled` of a table's rows beside those of the table `labels`, which are in the same order."""
+    connection.execute(f"CREATE OR REPLACE TEMP VIEW labelled AS SELECT * FROM {table} POSITIONAL JOIN labels")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,9 +308,10 @@ def _settle_ambiguous(connection: duckdb.DuckDBPyConnection, columns: Sequence[P
         )
         if picked is not None:
             value = f"v{place} IS NULL" if picked[0] is None else f"v{place} = {column.duck_literal(picked[0])}"
+            settled = f"CASE WHEN coalesce({value}, false) THEN {POSITIVE} ELSE {NEGATIVE} END"
             connection.execute(
-                f"UPDATE labelled SET y = CASE WHEN coalesce({value}, false) THEN {POSITIVE} ELSE {NEGATIVE} END "
-                f"WHERE y = {AMBIGUOUS}"
+                "CREATE OR REPLACE TEMP TABLE labels AS SELECT f, n, "
+                f"CAST(CASE WHEN y = {AMBIGUOUS} THEN {settled} ELSE y END AS TINYINT) AS y FROM labelled"
             )
             return
 
@@ -280,26 +332,44 @@ def find_predicate(
     values = ", ".join(f"v{place}" for place in shown)
     if not usable:
         return None
-    (wanted,) = first_row(connection, f"SELECT count(*) FROM labelled WHERE {positive}") or (0,)
+    _hash_rows(connection, values)
+    sides = f"count(*) FILTER ({positive}), count(*) FILTER ({other})"
+    wanted, most = first_row(connection, f"SELECT {sides} FROM labelled") or (0, 0)
     most_constants = min(MAX_CONSTANTS, max(8, wanted // 2))
-    rows = pa.concat_tables(
-        _sampled(connection, values, condition, flag, SAMPLE_ROWS // 2)
-        for condition, flag in ((positive, True), (other, False))
-    )
+    rows = _examples(connection, values, positive, other, whole=max(wanted, most) <= SAMPLE_ROWS // 2)
     names = [f"v{place}" for place in shown]
     for _ in range(ROUNDS):
         labels = rows.column("wanted").to_numpy(zero_copy_only=False).astype(bool)
         found = learn(Sample.of(rows.select(names), usable, labels, most_constants))
         if found is None:
             return None
-        test = duck_sql(_renumbered(found, shown), columns)
-        missed = _sampled(connection, values, f"{positive} AND NOT ({test})", True, MISTAKES)
-        excess = _sampled(connection, values, f"{other} AND ({test})", False, MISTAKES)
-        if missed.num_rows == excess.num_rows == 0:
-            predicate = _renumbered(found, shown)
+        predicate = _renumbered(found, shown)
+        test = duck_sql(predicate, columns)
+        missed, excess = f"{positive} AND NOT ({test})", f"{other} AND ({test})"
+        if first_row(connection, f"SELECT 1 FROM labelled WHERE ({missed}) OR ({excess}) LIMIT 1") is None:
             return predicate if distinct or _settles(connection, test) else None
-        rows = pa.concat_tables([rows, missed, excess])
+        sampled = (
+            _sampled(connection, values, missed, True, MISTAKES),
+            _sampled(connection, values, excess, False, MISTAKES),
+        )
+        rows = pa.concat_tables([rows, *sampled])
     return None
+
+
+def _examples(
+    connection: duckdb.DuckDBPyConnection, values: str, positive: str, other: str, *, whole: bool
+) -> pa.Table:
+    """Rows to learn from, half of them wanted where there are many; `whole` says that none need to be left out."""
+    if whole:
+        flagged = (
+            f"SELECT DISTINCT CASE WHEN {positive} THEN 1 WHEN {other} THEN 0 END AS wanted, w, {values} FROM hashed"
+        )
+        ordered = f"SELECT * FROM ({flagged}) WHERE wanted IS NOT NULL ORDER BY wanted DESC, w, {values}"
+        return connection.sql(f"SELECT {values}, wanted = 1 AS wanted FROM ({ordered})").to_arrow_table()
+    return pa.concat_tables(
+        _sampled(connection, values, condition, flag, SAMPLE_ROWS // 2)
+        for condition, flag in ((positive, True), (other, False))
+    )
 
 
 def _renumbered(predicate: Predicate, places: Sequence[int]) -> Predicate:
@@ -315,6 +385,15 @@ def _settles(connection: duckdb.DuckDBPyConnection, test: str) -> bool:
 
 def _sampled(connection: duckdb.DuckDBPyConnection, values: str, condition: str, wanted: bool, rows: int) -> pa.Table:
     """Rows under a condition, chosen and ordered by their values alone: however the files are cut, the same ones."""
-    sql = f"SELECT DISTINCT {values} FROM labelled WHERE {condition} ORDER BY hash({values}) LIMIT {rows}"
-    table = connection.sql(sql).to_arrow_table()
+    least = f"SELECT DISTINCT w FROM hashed WHERE {condition} ORDER BY w LIMIT {rows}"
+    (last,) = first_row(connection, f"SELECT max(w) FROM ({least})") or (None,)
+    chosen = "false" if last is None else f"{condition} AND w <= {last}::UBIGINT"
+    picked = f"SELECT DISTINCT w, {values} FROM hashed WHERE {chosen} ORDER BY w, {values} LIMIT {rows}"
+    table = connection.sql(f"SELECT {values} FROM ({picked})").to_arrow_table()
     return table.append_column("wanted", pa.array(np.full(table.num_rows, wanted)))
+
+
+def _hash_rows(connection: duckdb.DuckDBPyConnection, values: str) -> None:
+    """Make the view `hashed` of the labelled rows, each with a hash of some of its values (w)."""
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE hashes AS SELECT hash({values}) AS w FROM labelled")
+    connection.execute("CREATE OR REPLACE TEMP VIEW hashed AS SELECT * FROM labelled POSITIONAL JOIN hashes")

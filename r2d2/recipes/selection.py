@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -14,28 +13,23 @@ from r2d2.model import (
     LeafPath,
     Recipe,
     is_case_sensitive,
-    leaf_key,
-    leaf_path,
     leaves,
     schema_to_bytes,
-    spark_ddl,
     spark_name,
 )
 from r2d2.recipes.key_files import keeps_keys, key_join
-from r2d2.recipes.keys import KeyList
 from r2d2.recipes.offer import Offer
 from r2d2.recipes.search import Answer, ChildWork, SearchItem, search
 from r2d2.recipes.sql import collapses, distinct_rows, no_rebuild_reason, select_list, setup_sql
 from r2d2.recipes.stars import equal_classes
 from r2d2.recipes.stored import Ends
-from r2d2.scan.duck import KernelLimits
-from r2d2.scan.items import ColumnSet, ScanItem
-from r2d2.scan.plan import Buckets, TableScan, deal, items_of, matching_paths
-from r2d2.scan.rowhash import RowHasher
-from r2d2.session import engine_errors
+from r2d2.recipes.work import Kernel, Work, run_work, scan_items
+from r2d2.scan.items import ColumnSet
+from r2d2.scan.plan import matching_paths
 
 if TYPE_CHECKING:
     from r2d2.lake.run import StageRun
+    from r2d2.recipes.rows import Load
 
 MAX_SEARCH_BYTES = 1 << 30
 """Stored bytes of parent and child together, above which no query is searched."""
@@ -47,18 +41,8 @@ KEY_SHARE = 4
 """A key list has at most this part of the child's bytes."""
 MAX_KEY_BYTES = 32 << 20
 
-ANSWERS = pa.schema(
-    [
-        ("child", pa.int32()),
-        ("parent", pa.int32()),
-        ("kind", pa.string()),
-        ("condition", pa.string()),
-        ("keys", pa.string()),  # the listed leaves, as a JSON list of their keys
-        ("content", pa.binary()),
-        ("reason", pa.string()),
-    ]
-)
-"""No NULLs, which not every engine hands over from a kernel alike."""
+ENGINE_BYTES = 256 << 20
+"""The same as MAX_SEARCH_BYTES where the engine reads one of them: a task holds their rows, compressed."""
 
 
 def search_queries(run: StageRun, edges: Sequence[Edge]) -> Offer:
@@ -78,7 +62,7 @@ def search_queries(run: StageRun, edges: Sequence[Edge]) -> Offer:
     asked = {(own[0].child, own[0].parent): own for own in groups.values()}
     items = search_items(run, [own[0] for own in asked.values()])
     recipes: list[Recipe] = []
-    for answer in _run(run, items):
+    for answer in run_work(run, [_work_of(run, item) for item in items], _searcher(run)):
         for edge in asked[answer.child, answer.parent]:
             if answer.kind == "distinct" and not collapses(run.inventory.harvests[edge.child].schema):
                 reasons[edge.child, edge.parent] = "engines do not agree which of its rows are the same"
@@ -90,7 +74,7 @@ def search_queries(run: StageRun, edges: Sequence[Edge]) -> Offer:
         recipes=[recipe for recipe in recipes if recipe.kind != "key_list"],
         last=[recipe for recipe in recipes if recipe.kind == "key_list"],
         reasons=reasons,
-        bytes_read=sum(map(_bytes_of, items)),
+        bytes_read=sum(_bytes_of(run, item) for item in items),
     )
 
 
@@ -102,13 +86,18 @@ def why_not_searched(run: StageRun, edge: Edge) -> str | None:
         return ""
     if no_rebuild_reason(edge, found[edge.child], found[edge.parent], child, parent) is not None:
         return ""
-    for harvest, which in ((child, "child"), (parent, "parent")):
-        if harvest.reader != "files":
-            return f"the {which} is read by the engine's reader, and predicates are searched in files only"
-    if child.table_bytes + parent.table_bytes > MAX_SEARCH_BYTES or edge.parent_rows > MAX_SEARCH_ROWS:
+    return too_large((child, parent), edge.parent_rows)
+
+
+def too_large(harvests: Sequence[Harvest], parent_rows: int) -> str | None:
+    """Why some tables are too large to be searched together; None where they are not."""
+    if sum(harvest.table_bytes for harvest in harvests) > MAX_SEARCH_BYTES or parent_rows > MAX_SEARCH_ROWS:
         return (
             f"the tables are too large to be searched: above {MAX_SEARCH_BYTES >> 30} GiB, or {MAX_SEARCH_ROWS:,} rows"
         )
+    by_engine = any(harvest.reader != "files" for harvest in harvests)
+    if by_engine and sum(harvest.table_bytes for harvest in harvests) > ENGINE_BYTES:
+        return f"the engine's reader reads the tables, which are too large for that: above {ENGINE_BYTES >> 20} MiB"
     return None
 
 
@@ -128,18 +117,19 @@ def _item(run: StageRun, parent: int, edges: Sequence[Edge]) -> SearchItem:
     harvest = run.inventory.harvests[parent]
     paths = [path for path, _ in leaves(harvest.schema)]
     numbers = {columns: number for number, columns in enumerate(dict.fromkeys(edge.columns for edge in edges))}
-    matched = {columns: _matching(run, columns, paths) for columns in numbers}
+    matched = {columns: matching(run, columns, paths) for columns in numbers}
     sets = tuple(ColumnSet(id=number, paths=matched[columns]) for columns, number in numbers.items())
     return SearchItem(
         parent=parent,
-        items=_scan_items(parent, harvest, sets),
+        items=scan_items(parent, harvest, sets),
         schema=schema_to_bytes(harvest.schema),
         shared=tuple(dict.fromkeys(path for own in matched.values() for path in own)),
         children=tuple(_work(run, edge, numbers[edge.columns]) for edge in edges),
     )
 
 
-def _matching(run: StageRun, columns: Sequence[LeafPath], paths: Sequence[LeafPath]) -> tuple[LeafPath, ...]:
+def matching(run: StageRun, columns: Sequence[LeafPath], paths: Sequence[LeafPath]) -> tuple[LeafPath, ...]:
+    """The leaves of a parent that have the names of some columns of a child."""
     exact = run.config.case_sensitive or is_case_sensitive(list(paths))
     return matching_paths(columns, paths, exact=exact)
 
@@ -149,72 +139,37 @@ def _work(run: StageRun, edge: Edge, number: int) -> ChildWork:
     return ChildWork(
         child=edge.child,
         column_set=number,
-        items=_scan_items(edge.child, harvest, (ColumnSet(id=number, paths=edge.columns),)),
-        most_key_bytes=min(MAX_KEY_BYTES, harvest.table_bytes // KEY_SHARE) if keeps_keys(run) else 0,
+        items=scan_items(edge.child, harvest, (ColumnSet(id=number, paths=edge.columns),)),
+        most_key_bytes=most_key_bytes(run, harvest),
     )
 
 
-def _scan_items(table: int, harvest: Harvest, sets: tuple[ColumnSet, ...]) -> tuple[ScanItem, ...]:
-    return tuple(items_of(TableScan(table=table, harvest=harvest, column_sets=sets), Buckets(first=0, count=1)))
+def most_key_bytes(run: StageRun, child: Harvest) -> int:
+    """What key lists of a child may take."""
+    return min(MAX_KEY_BYTES, child.table_bytes // KEY_SHARE) if keeps_keys(run) else 0
 
 
-def _bytes_of(item: SearchItem) -> int:
-    scans = (*item.items, *(scan for work in item.children for scan in work.items))
-    return sum(file.stamp.size for scan in scans for file in scan.files)
+def _work_of(run: StageRun, item: SearchItem) -> Work:
+    tables = (item.parent, *(work.child for work in item.children))
+    return Work(
+        text=item.to_json(),
+        cost=_bytes_of(run, item) + (1 << 20) * len(item.children),
+        by_engine=tuple(table for table in tables if run.inventory.harvests[table].reader != "files"),
+    )
 
 
-# --- the job ----------------------------------------------------------------------------------------------------------
+def _bytes_of(run: StageRun, item: SearchItem) -> int:
+    tables = (item.parent, *(work.child for work in item.children))
+    return sum(run.inventory.harvests[table].table_bytes for table in tables)
 
 
-def _run(run: StageRun, items: Sequence[SearchItem]) -> list[Answer]:
-    """The answers to all items, in one job."""
-    if not items:
-        return []
-    dealt = deal([_bytes_of(item) + (1 << 20) * len(item.children) for item in items], 4 * run.kernels.parallelism)
-    bins = [[items[place].to_json() for place in places] for places in dealt]
-    work = run.engine.spark.createDataFrame(pa.table({"items": pa.array(bins, pa.list_(pa.string()))}))
-    kernel = _searcher(run.kernels.hasher, run.kernels.limits)
-    with engine_errors():
-        rows = work.repartition(len(bins)).mapInArrow(kernel, spark_ddl(ANSWERS)).toArrow()
-    return sorted(map(_answer_of, rows.to_pylist()), key=lambda answer: (answer.child, answer.parent))
+def _searcher(run: StageRun) -> Kernel:
+    hasher, limits = run.kernels.hasher, run.kernels.limits
 
-
-def _searcher(
-    hasher: RowHasher, limits: KernelLimits
-) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    def searched(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            for text in (text for texts in batch.column(0).to_pylist() for text in texts):
-                for answer in search(SearchItem.from_json(text), hasher, limits):
-                    yield pa.RecordBatch.from_pylist([_row(answer)], schema=ANSWERS)
+    def searched(text: str, load: Load) -> Iterable[Answer]:
+        return search(SearchItem.from_json(text), hasher, limits, load)
 
     return searched
-
-
-def _row(answer: Answer) -> dict[str, object]:
-    keys = answer.keys
-    return {
-        "child": answer.child,
-        "parent": answer.parent,
-        "kind": answer.kind,
-        "condition": answer.where,
-        "keys": json.dumps([leaf_key(path) for path in keys.paths] if keys else []),
-        "content": keys.content if keys else b"",
-        "reason": answer.reason,
-    }
-
-
-def _answer_of(row: Mapping[str, object]) -> Answer:
-    paths = tuple(leaf_path(key) for key in json.loads(str(row["keys"])))
-    content = row["content"]
-    return Answer(
-        child=int(str(row["child"])),
-        parent=int(str(row["parent"])),
-        kind=str(row["kind"]),
-        where=str(row["condition"]),
-        keys=KeyList(paths=paths, content=content) if paths and isinstance(content, bytes) else None,
-        reason=str(row["reason"]),
-    )
 
 
 # --- the recipes ------------------------------------------------------------------------------------------------------
@@ -237,13 +192,14 @@ def recipe_of(run: StageRun, edge: Edge, answer: Answer) -> Recipe:
         parents=(edge.parent,),
         kind=answer.kind,
         setup_sql=tuple(setup),
-        recipe_sql=_query(answer.kind, child.schema, f"{select_list(child, parent)} FROM {name}{tail}"),
+        recipe_sql=query_of(answer.kind, child.schema, f"{select_list(child, parent)} FROM {name}{tail}"),
         read_bytes=parent.table_bytes + stored,
         stored_bytes=stored,
     )
 
 
-def _query(kind: str, schema: pa.Schema, selected: str) -> str:
+def query_of(kind: str, schema: pa.Schema, selected: str) -> str:
+    """The query of a kind that selects something."""
     if kind != "distinct":
         return f"SELECT {selected}"
     has_floats = any(pa.types.is_floating(column.type) for column in schema)

@@ -65,7 +65,7 @@ def select_list(of_child: Harvest, of_parent: Harvest) -> str:
     Raises:
         ValueError: If the types of a column cannot be restored; `no_rebuild_reason` says so before.
     """
-    columns = [_column(of_parent, column) for column in of_child.schema]
+    columns = list(_restored_columns(of_child, of_parent))
     if None in columns:
         raise ValueError("a column whose type the parent cannot restore")
     return ", ".join(f"{sql} AS {spark_name(f.name)}" for sql, f in zip(columns, of_child.schema, strict=True))
@@ -83,8 +83,8 @@ def no_rebuild_reason(
         return f"no recipe reads the parent: {reason}"
     if fold(child.id) == fold(parent.id):
         return "the names of the two differ only by case"
-    for column in of_child.schema:
-        if _column(of_parent, column) is None:
+    for column, sql in zip(of_child.schema, _restored_columns(of_child, of_parent), strict=True):
+        if sql is None:
             return f"the parent's type of column {column.name!r} cannot be turned into the child's"
     return None
 
@@ -156,11 +156,13 @@ def view_name(statement: str) -> str:
     return quoted.group(1)
 
 
-def _column(of_parent: Harvest, column: pa.Field) -> str | None:
-    """SQL that restores one column of the child; None where the types cannot be restored without a time zone."""
-    source = [f for f in of_parent.schema if f.name == column.name]
-    source = source or [f for f in of_parent.schema if fold(f.name) == fold(column.name)]
-    return _restored(spark_name(source[0].name), source[0].type, column.type)
+def _restored_columns(of_child: Harvest, of_parent: Harvest) -> Iterator[str | None]:
+    """SQL that restores each column of the child; None where the types cannot be restored without a time zone."""
+    by_name = {column.name: column for column in of_parent.schema}
+    by_folded = {fold(name): by_name[name] for name in reversed(by_name)}
+    for column in of_child.schema:
+        source = by_name[column.name] if column.name in by_name else by_folded[fold(column.name)]
+        yield _restored(spark_name(source.name), source.type, column.type)
 
 
 def _restored(sql: str, have: pa.DataType, want: pa.DataType) -> str | None:

@@ -11,11 +11,12 @@ from r2d2.recipes.check import Checked, check_recipes
 from r2d2.recipes.offer import Offer
 from r2d2.recipes.selection import search_queries
 from r2d2.recipes.sql import build_recipe, no_rebuild_reason
-from r2d2.recipes.stars import needed_edges
+from r2d2.recipes.stars import needed_edges, portions
 from r2d2.recipes.stored import (
     CHECKED,
     RECIPES,
     REFUSED,
+    SEVERAL,
     UNCHECKED,
     Ends,
     read_offers,
@@ -25,6 +26,7 @@ from r2d2.recipes.stored import (
 )
 from r2d2.recipes.union import offer_unions
 from r2d2.recipes.version import offer_versions
+from r2d2.scan.bag_sums import BagSum
 
 if TYPE_CHECKING:
     from r2d2.lake.run import StageRun
@@ -52,7 +54,10 @@ def offer_projections(run: StageRun, edges: Sequence[Edge]) -> Offer:
     return Offer(recipes=recipes, reasons=reasons)
 
 
-STEPS: tuple[Step, ...] = (offer_projections, search_queries, offer_versions, offer_unions)
+EDGE_STEPS: tuple[Step, ...] = (offer_projections, search_queries, offer_versions)
+"""Those for edges."""
+
+STEPS: tuple[Step, ...] = (*EDGE_STEPS, offer_unions)
 """In this order, the recipes that are the cheapest to run and to understand first."""
 
 
@@ -72,7 +77,14 @@ def run_recipes(run: StageRun, edges: Sequence[Edge], must_stay: Set[int] = froz
     active = [edge for edge in edges if run.inventory.are_active(edge)]
     needed, reasons = needed_edges(active, run.inventory, must_stay)
     ladder = _Ladder(run=run, check=run.config.recipes == "all", reasons=reasons)
-    ladder.climb(needed)
+    first, *later = portions(needed, run.inventory, must_stay)
+    ladder.climb(first)
+    strict = {(edge.child, edge.parent) for edge in needed if edge.relation != "equal"}
+    for portion in later:
+        served = {child for child, _ in ladder.served() & strict}
+        ladder.climb([edge for edge in portion if edge.child not in served], EDGE_STEPS)
+        skipped = [(edge.child, edge.parent) for edge in portion if edge.child in served]
+        ladder.reasons |= dict.fromkeys(skipped, "not needed: other tables that contain it have recipes for it")
     return ladder.store()
 
 
@@ -90,7 +102,8 @@ def confirm_recipes(run: StageRun, edges: Sequence[Edge], wanted: Sequence[Recip
     ladder = _Ladder(run=run, check=False, reasons=read_reasons(run.store), found=read_offers(run.store))
     refused = ladder.judge(wanted)
     lost = {ends for recipe in refused for ends in _ends(recipe)}
-    ladder.climb([edge for edge in edges if (edge.child, edge.parent) in lost and run.inventory.are_active(edge)])
+    open_edges = [edge for edge in edges if (edge.child, edge.parent) in lost and run.inventory.are_active(edge)]
+    ladder.climb(open_edges, EDGE_STEPS)  # of a union there is one recipe only
     return ladder.store()
 
 
@@ -102,24 +115,26 @@ class _Ladder:
         check: Run what a step offers before the next step is asked.
         found: Recipes with their status.
         reasons: Why edges have none so far.
+        sums: Of the rows of children that some recipe was compared with.
     """
 
     run: StageRun
     check: bool
     reasons: dict[Ends, str]
     found: dict[Recipe, str] = field(default_factory=dict)
+    sums: dict[int, BagSum] = field(default_factory=dict)
     bytes_read: int = 0
 
-    def climb(self, edges: Sequence[Edge]) -> None:
+    def climb(self, edges: Sequence[Edge], steps: Sequence[Step] = STEPS) -> None:
         last: list[Recipe] = []
-        for step in STEPS:
-            served = self._served()
+        for step in steps:
+            served = self.served()
             offer = step(self.run, [edge for edge in edges if (edge.child, edge.parent) not in served])
             last += offer.last
             self.reasons |= offer.reasons
             self.bytes_read += offer.bytes_read
             self._take(offer.recipes)
-        served = self._served()
+        served = self.served()
         self._take([recipe for recipe in last if served.isdisjoint(_ends(recipe))])
         for edge in edges:
             self.reasons.setdefault((edge.child, edge.parent), "no query that was tried gives the child back")
@@ -133,14 +148,14 @@ class _Ladder:
 
     def judge(self, recipes: Sequence[Recipe]) -> Iterable[Recipe]:
         """Run recipes; returns those that are refused."""
-        checked = _check(self.run, recipes)
+        checked = _check(self.run, recipes, self.sums)
         self.found |= {**dict.fromkeys(checked.good, CHECKED), **dict.fromkeys(checked.refused, REFUSED)}
         self.reasons |= {ends: reason for recipe, reason in checked.refused.items() for ends in _ends(recipe)}
         self.bytes_read += checked.bytes_read
         return checked.refused
 
     def store(self) -> dict[str, int]:
-        served = self._served()
+        served = self.served()
         reasons = {ends: reason for ends, reason in self.reasons.items() if ends not in served}
         write_recipes(self.run.store, self.found, reasons)
         usable = sum(status != REFUSED for status in self.found.values())
@@ -148,17 +163,18 @@ class _Ladder:
         self.run.store.commit(RECIPES, counts)
         return counts
 
-    def _served(self) -> set[Ends]:
+    def served(self) -> set[Ends]:
+        """Ends of edges, and unions, that a recipe serves."""
         return {ends for recipe, status in self.found.items() if status != REFUSED for ends in _ends(recipe)}
 
 
 def _ends(recipe: Recipe) -> list[Ends]:
-    """The edge that a recipe serves; none where it reads several tables."""
-    return [(recipe.child, recipe.parents[0])] if len(recipe.parents) == 1 else []
+    """The edge, or the union, that a recipe serves."""
+    return [(recipe.child, SEVERAL if recipe.kind == "union" else recipe.parents[0])]
 
 
-def _check(run: StageRun, recipes: Sequence[Recipe]) -> Checked:
+def _check(run: StageRun, recipes: Sequence[Recipe], sums: dict[int, BagSum]) -> Checked:
     if not recipes:
         return Checked(good=(), refused={}, bytes_read=0)
     with run.engine.scratch_session() as spark:
-        return check_recipes(spark, recipes, run.inventory, run.kernels, run.engine_frames(spark))
+        return check_recipes(spark, recipes, run.inventory, run.kernels, run.engine_frames(spark), sums)

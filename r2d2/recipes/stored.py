@@ -17,7 +17,10 @@ RECIPES = "recipes"
 """Name of the stage."""
 
 Ends = tuple[int, int]
-"""Child and parent of an edge."""
+"""Child and parent of an edge; of a union the child and SEVERAL."""
+
+SEVERAL = -1
+"""In place of a parent: several tables together."""
 
 CHECKED, UNCHECKED, REFUSED = "checked", "unchecked", "refused"
 """What is known of a recipe: it was run and gave the child back; it was not run; it was run and did not."""
@@ -36,11 +39,11 @@ STORED_RECIPES = pa.schema(
     ]
 )
 REASONS = pa.schema([("child", pa.int32()), ("parent", pa.int32()), ("reason", pa.string())])
-"""Edges without a recipe."""
+"""Edges and unions without a recipe."""
 
 
 def write_recipes(store: StageStore, recipes: Mapping[Recipe, str], reasons: Mapping[Ends, str]) -> None:
-    """Store recipes, each with its status, and why edges without one have none."""
+    """Store recipes, each with its status, and why edges and unions without one have none."""
     rows = [{**asdict(recipe), "status": status} for recipe, status in recipes.items()]
     told = [{"child": child, "parent": parent, "reason": text} for (child, parent), text in sorted(reasons.items())]
     store.write_table(RECIPES, "recipes", pa.Table.from_pylist(rows, schema=STORED_RECIPES))
@@ -59,7 +62,7 @@ def read_recipes(store: StageStore) -> list[Recipe]:
 
 
 def read_reasons(store: StageStore) -> dict[Ends, str]:
-    """Why edges have no recipe, in words, by child and parent."""
+    """Why edges and unions have no recipe, in words, by child and parent."""
     rows = store.read_table(RECIPES, "reasons", REASONS).to_pylist()
     return {(row["child"], row["parent"]): row["reason"] for row in rows}
 

@@ -1,29 +1,44 @@
 """Recipes of kind *union*: a table that comes back from several others, each with or without a predicate.
 
-Where the parents hold exactly as many rows as the child, it is their concatenation. Otherwise each parent that has
+Where the parents hold exactly as many rows as the child, it is their concatenation. Otherwise one job searches the part
+of each parent in the rows of all of them (`union_search`). Of tables that are too large for that, each parent that has
 other rows too is cut to the bounds of the child, and where the child repeats no row, repeated ones collapse. The bounds
 come from metadata: the child's rows lie within them; whether others do is found out by running the query.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from r2d2.lake.ignored import without_leaves
-from r2d2.model import Edge, Harvest, LeafPath, Recipe, fold, fold_path, leaves, spark_name
+from r2d2.model import Edge, Harvest, LeafPath, Recipe, fold, fold_path, leaves, schema_to_bytes, spark_name
 from r2d2.recipes.columns import Kind, PredicateColumn, predicate_columns
+from r2d2.recipes.key_files import key_join
 from r2d2.recipes.offer import Offer
 from r2d2.recipes.predicates import Condition, spark_sql
+from r2d2.recipes.search import Answer
+from r2d2.recipes.selection import matching, most_key_bytes, query_of, too_large
 from r2d2.recipes.sql import collapses, distinct_rows, no_rebuild_reason, select_list, setup_sql
+from r2d2.recipes.stored import SEVERAL, Ends
+from r2d2.recipes.union_search import UnionItem, UnionParent, search_union
+from r2d2.recipes.work import Kernel, Work, run_work, scan_items
 from r2d2.scan.covers import Union, read_unions
 from r2d2.scan.evidence import Flag, number_of, of_table, unpack
+from r2d2.scan.items import ColumnSet
 from r2d2.scan.plan import column_order
 from r2d2.scan.stored import MINMAX, read_evidence
 
 if TYPE_CHECKING:
     from r2d2.lake.run import StageRun
+    from r2d2.recipes.rows import Load
+    from r2d2.scan.duck import KernelLimits
+    from r2d2.scan.rowhash import RowHasher
+
+MOST_PARENTS = 64
+"""Parents of one union whose parts are searched."""
 
 _DAY_MICROSECONDS = 86_400_000_000
 
@@ -32,18 +47,192 @@ Bounds = Mapping[LeafPath, Mapping[str, Any]]
 
 
 def offer_unions(run: StageRun, _: Sequence[Edge]) -> Offer:
-    """A recipe of each union that the audit has found and that offers one."""
-    unions = [
+    """A recipe of each union that the audit has found, or the reason why it has none."""
+    recipes: list[Recipe] = []
+    reasons: dict[Ends, str] = {}
+    searched: list[Union] = []
+    bounded: dict[Union, str] = {}
+    for union in _active_unions(run):
+        if reason := _no_union_reason(run, union):
+            reasons[union.child, SEVERAL] = reason
+        elif _is_plain(union):
+            recipes.append(_recipe(run, union, [_Part(parent=parent) for parent in union.parents], collapse=False))
+        elif reason := _why_not_searched(run, union):
+            bounded[union] = reason
+        else:
+            searched.append(union)
+    found = _search(run, searched)
+    recipes += found.recipes
+    for union, recipe in _within_bounds(run, list(bounded)).items():
+        if recipe is None:
+            reasons[union.child, SEVERAL] = bounded[union]
+        else:
+            recipes.append(recipe)
+    return Offer(recipes=recipes, reasons={**reasons, **found.reasons}, bytes_read=found.bytes_read)
+
+
+def _active_unions(run: StageRun) -> list[Union]:
+    return [
         union
         for union in read_unions(run.store)
         if union.child not in run.ignored and all(map(run.inventory.is_active, union.tables))
     ]
+
+
+def _is_plain(union: Union) -> bool:
+    """Whether the parents put together are the child."""
+    return union.bag and sum(union.parent_rows) == union.child_rows
+
+
+def _no_union_reason(run: StageRun, union: Union) -> str | None:
+    """Why no query over the parents can give the child back; None where one may."""
+    found = run.inventory.found
+    if not union.bag:
+        return "the child repeats rows that the parents have less often"
+    if len({fold(found[table].id) for table in union.tables}) < len(union.tables):
+        return "the names of two of the tables differ only by case"
+    reasons = ((parent, _edge_reason(run, union, parent)) for parent in union.parents)
+    return next((_about(run, parent, reason) for parent, reason in reasons if reason), None)
+
+
+def _about(run: StageRun, parent: int, reason: str) -> str:
+    return f"{reason} (parent `{run.inventory.found[parent].id}`)"
+
+
+def _why_not_searched(run: StageRun, union: Union) -> str | None:
+    """Why the parts of a union are not searched; None where they are."""
+    if len(union.parents) > MOST_PARENTS:
+        return f"there are more than {MOST_PARENTS} parents, whose parts are not searched"
+    return too_large([run.inventory.harvests[table] for table in union.tables], sum(union.parent_rows))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """What a query takes of one parent.
+
+    Attributes:
+        parent: Its position.
+        kind: `selection`, or `distinct` where repeated rows of the part collapse.
+        tail: SQL behind the parent's name.
+        setup: What the tail needs besides the parent.
+        stored_bytes: Of its key list.
+    """
+
+    parent: int
+    kind: str = "selection"
+    tail: str = ""
+    setup: tuple[str, ...] = ()
+    stored_bytes: int = 0
+
+
+def _recipe(run: StageRun, union: Union, parts: Sequence[_Part], *, collapse: bool) -> Recipe:
+    found, harvests = run.inventory.found, run.inventory.harvests
+    child = harvests[union.child]
+    selects = [
+        query_of(
+            part.kind,
+            child.schema,
+            f"{select_list(child, harvests[part.parent])} FROM {spark_name(found[part.parent].id)}{part.tail}",
+        )
+        for part in parts
+    ]
+    together = " UNION ALL ".join(selects)
+    setup = [setup_sql(found[part.parent], harvests[part.parent]) for part in parts]
+    stored_bytes = sum(part.stored_bytes for part in parts)
+    return Recipe(
+        child=union.child,
+        parents=tuple(part.parent for part in parts),
+        kind="union",
+        setup_sql=tuple(dict.fromkeys((*setup, *(text for part in parts for text in part.setup)))),
+        recipe_sql=distinct_rows(child.schema, together) if collapse else together,
+        read_bytes=sum(harvests[part.parent].table_bytes for part in parts) + stored_bytes,
+        stored_bytes=stored_bytes,
+    )
+
+
+# --- parts that are searched ------------------------------------------------------------------------------------------
+
+
+def _search(run: StageRun, unions: Sequence[Union]) -> Offer:
+    """Recipes of the unions whose parts are found in their rows, and why the others have none."""
+    harvests = run.inventory.harvests
+    work = [
+        Work(
+            text=_item(run, union).to_json(),
+            cost=sum(harvests[table].table_bytes + (1 << 20) for table in union.tables),
+            by_engine=tuple(table for table in union.tables if harvests[table].reader != "files"),
+        )
+        for union in unions
+    ]
+    answers: dict[int, list[Answer]] = {union.child: [] for union in unions}
+    for answer in run_work(run, work, _searcher(run.kernels.hasher, run.kernels.limits)):
+        answers[answer.child].append(answer)
+    recipes: list[Recipe] = []
+    reasons: dict[Ends, str] = {}
+    for union in unions:
+        whole, *parts = sorted(answers[union.child], key=lambda answer: answer.parent)
+        if whole.kind:
+            found = [_part(run, answer) for answer in parts]
+            recipes.append(_recipe(run, union, found, collapse=whole.kind == "distinct"))
+        else:
+            reasons[union.child, SEVERAL] = whole.reason
+    bytes_read = sum(harvests[table].table_bytes for union in unions for table in union.tables)
+    return Offer(recipes=recipes, reasons=reasons, bytes_read=bytes_read)
+
+
+def _searcher(hasher: RowHasher, limits: KernelLimits) -> Kernel:
+    def searched(text: str, load: Load) -> Iterable[Answer]:
+        return search_union(UnionItem.from_json(text), hasher, limits, load)
+
+    return searched
+
+
+def _item(run: StageRun, union: Union) -> UnionItem:
+    child = run.inventory.harvests[union.child]
+    columns = column_order([path for path, _ in leaves(child.schema)])
+    return UnionItem(
+        child=union.child,
+        items=scan_items(union.child, child, (ColumnSet(id=0, paths=columns),)),
+        parents=tuple(
+            _parent(run, parent, columns, is_inside=not outside)
+            for parent, outside in zip(union.parents, union.outside, strict=True)
+        ),
+        may_collapse=collapses(child.schema),
+        has_repeats=union.distinct < union.child_rows,
+        most_key_bytes=most_key_bytes(run, child),
+    )
+
+
+def _parent(run: StageRun, parent: int, columns: Sequence[LeafPath], *, is_inside: bool) -> UnionParent:
+    harvest = run.inventory.harvests[parent]
+    paths = matching(run, columns, [path for path, _ in leaves(harvest.schema)])
+    return UnionParent(
+        parent=parent,
+        items=scan_items(parent, harvest, (ColumnSet(id=0, paths=paths),)),
+        schema=schema_to_bytes(harvest.schema),
+        shared=paths,
+        is_inside=is_inside,
+    )
+
+
+def _part(run: StageRun, answer: Answer) -> _Part:
+    """What an answer says to take of its parent; a key list is written to its file."""
+    if answer.keys is not None:
+        view, tail = key_join(run, answer.keys)
+        return _Part(parent=answer.parent, tail=tail, setup=(view,), stored_bytes=len(answer.keys.content))
+    return _Part(parent=answer.parent, kind=answer.kind, tail=f" WHERE {answer.where}" if answer.where else "")
+
+
+# --- parts within the child's bounds ----------------------------------------------------------------------------------
+
+
+def _within_bounds(run: StageRun, unions: Sequence[Union]) -> dict[Union, Recipe | None]:
+    """The recipes that metadata alone suggests."""
     tables = {table for union in unions for table in union.tables}
     evidence = read_evidence(run.store, MINMAX, tables) if tables else {}
     compared = {t: without_leaves(run.inventory.harvests[t], run.ignored.get(t, ())) for t in sorted(tables)}
     bounds = {table: _bounds(harvest, evidence[table]) for table, harvest in compared.items()}
-    recipes = (union_recipe(run, union, bounds) for union in unions)
-    return Offer(recipes=[recipe for recipe in recipes if recipe is not None])
+    return {union: _bounded(run, union, bounds) for union in unions}
 
 
 def _bounds(harvest: Harvest, packed: bytes) -> Bounds:
@@ -52,39 +241,16 @@ def _bounds(harvest: Harvest, packed: bytes) -> Bounds:
     return {fold_path(path): row for path, row in zip(paths, rows, strict=True)}
 
 
-def union_recipe(run: StageRun, union: Union, bounds: Mapping[int, Bounds]) -> Recipe | None:
-    """The recipe that a union offers, unchecked; None where it offers none.
-
-    Args:
-        run: The audit.
-        union: Tables that hold the child together.
-        bounds: What metadata proves of the tables.
-    """
-    found, harvests = run.inventory.found, run.inventory.harvests
-    names = {fold(found[table].id) for table in union.tables}
-    if len(names) < len(union.tables) or any(_edge_reason(run, union, parent) for parent in union.parents):
-        return None
-    is_plain = union.bag and sum(union.parent_rows) == union.child_rows
-    selects = []
+def _bounded(run: StageRun, union: Union, bounds: Mapping[int, Bounds]) -> Recipe | None:
+    """The child's bounds of each parent; None where a parent with other rows goes beyond them in no column."""
+    parts = []
     for parent, outside in zip(union.parents, union.outside, strict=True):
-        condition = None if is_plain or not outside else _condition(harvests, union.child, parent, bounds)
-        if not is_plain and outside and condition is None:
+        condition = _condition(run.inventory.harvests, union.child, parent, bounds) if outside else ""
+        if condition is None:
             return None
-        where = f" WHERE {condition}" if condition else ""
-        columns = select_list(harvests[union.child], harvests[parent])
-        selects.append(f"SELECT {columns} FROM {spark_name(found[parent].id)}{where}")
-    sql = " UNION ALL ".join(selects)
-    if not is_plain and union.distinct == union.child_rows:
-        schema = harvests[union.child].schema
-        sql = distinct_rows(schema, sql) if collapses(schema) else sql
-    return Recipe(
-        child=union.child,
-        parents=union.parents,
-        kind="union",
-        setup_sql=tuple(setup_sql(found[parent], harvests[parent]) for parent in union.parents),
-        recipe_sql=sql,
-        read_bytes=sum(harvests[parent].table_bytes for parent in union.parents),
-    )
+        parts.append(_Part(parent=parent, tail=f" WHERE {condition}" if condition else ""))
+    is_set = union.distinct == union.child_rows and collapses(run.inventory.harvests[union.child].schema)
+    return _recipe(run, union, parts, collapse=is_set)
 
 
 def _edge_reason(run: StageRun, union: Union, parent: int) -> str | None:

@@ -92,7 +92,7 @@ def _children(run: StageRun, edges: Sequence[Edge]) -> dict[int, Harvest]:
 
 def _old_versions(run: StageRun, tables: Sequence[int]) -> dict[int, list[OldVersion]]:
     """The older versions of some Delta tables, in one job."""
-    dealt = deal([1] * len(tables), 4 * run.engine.parallelism)
+    dealt = deal([1] * len(tables), run.kernels.tasks)
     bins = [[found_to_json(run.inventory.found[tables[place]]) for place in places] for places in dealt]
     with engine_errors():
         work = run.engine.spark.createDataFrame(pa.table({"found": bins}, schema=_WORK))

@@ -10,6 +10,7 @@ import pyarrow as pa
 from r2d2.lake.inventory import Inventory
 from r2d2.model import Edge, Recipe, Status, spark_type
 from r2d2.near.difference import NearDuplicate
+from r2d2.recipes.stored import SEVERAL
 from r2d2.report.near import leaf_name, near_row
 from r2d2.report.plans import candidate_row, decision_row, proposal_row, recipe_row
 from r2d2.retention.facts import TableFacts
@@ -38,7 +39,7 @@ def result_tables(
         rows_of: Rows by table, where known.
         facts: What the plan counted with, by table.
         recipes: Those that were run and gave their child back.
-        recipe_reasons: Why edges have none, by child and parent.
+        recipe_reasons: Why edges have none, by child and parent; why unions have none, by child and SEVERAL.
         unions: Tables that only several others together hold.
         near: Pairs with a high, partial overlap.
     """
@@ -47,7 +48,7 @@ def result_tables(
     rows: dict[str, list[dict[str, Any]]] = {
         "tables": [_table_row(inventory, table, rows_of) for table in range(len(ids))],
         "edges": [_edge_row(edge, ids, reasons.get((edge.child, edge.parent))) for edge in edges],
-        "unions": [_union_row(union, ids) for union in unions],
+        "unions": [_union_row(union, ids, reasons.get((union.child, SEVERAL))) for union in unions],
         "near": [near_row(pair, ids, stored_bytes(inventory, pair.child)) for pair in near],
         "recipes": [recipe_row(recipe, ids) for recipe in recipes],
         "proposals": [proposal_row(d, ids, facts[d.table]) for d in plan.decisions if d.delete],
@@ -98,6 +99,7 @@ def _edge_row(edge: Edge, ids: Sequence[str], recipe_reason: str | None) -> dict
     }
 
 
-def _union_row(union: Union, ids: Sequence[str]) -> dict[str, Any]:
+def _union_row(union: Union, ids: Sequence[str], recipe_reason: str | None) -> dict[str, Any]:
     parents = sorted(ids[parent] for parent in union.parents)
-    return {"child": ids[union.child], "parents": parents, "set": True, "bag": union.bag}
+    row = {"child": ids[union.child], "parents": parents, "set": True, "bag": union.bag}
+    return row | {"recipe_reason": recipe_reason}

@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from r2d2.scan.reports import REPORT, Words, unpack
+from r2d2.scan.reports import Words, unpack
+
+ALL = -1
+"""As the last first lane that is looked at: all 64 bits are set, so nothing is above it."""
 
 PAIRS = pa.schema(
     [
@@ -25,18 +27,20 @@ PAIRS = pa.schema(
         pa.field("parent", pa.int32()),
         pa.field("column_set", pa.int32()),
         pa.field("last", pa.int64()),  # unsigned bits: rows with a first lane above it are not compared
+        pa.field("members", pa.string()),  # in a row about no pair: the bucket's questions of `scan.members`, as text
     ]
 )
 VERDICTS = pa.schema(
     [
         pa.field("child", pa.int32()),  # REPORT in a report
-        pa.field("parent", pa.int32()),
+        pa.field("parent", pa.int32()),  # KINDS and SIZES in answers of `scan.members`
         pa.field("column_set", pa.int32()),
         pa.field("distinct", pa.int64()),  # distinct child rows compared
         pa.field("missing", pa.int64()),  # of those, absent from the parent
         pa.field("excess", pa.int64()),  # of those, more frequent in the child than in the parent
         pa.field("child_rows", pa.int64()),  # rows of the child that reached the comparison, repeated ones too
         pa.field("parent_rows", pa.int64()),
+        pa.field("packed", pa.binary()),  # kinds of rows, see `scan.members.Kinds`
         pa.field("table", pa.int32()),  # the columns of a report, see FINGERPRINTS
         pa.field("rows_read", pa.int64()),
         pa.field("bytes_read", pa.int64()),
@@ -75,24 +79,6 @@ class Bag:
     ids: Words
     first: Words
     counts: Words
-
-
-def compare_bucket(fingerprints: pa.Table, pairs: pa.Table) -> pa.Table:
-    """Verdicts of all pairs of a bucket, with the reports found among its fingerprints.
-
-    Args:
-        fingerprints: Schema FINGERPRINTS; a fingerprint may be there several times, and the counts add up.
-        pairs: Schema PAIRS.
-
-    Returns:
-        Schema VERDICTS: one row per pair, then one per report.
-    """
-    is_report = pc.equal(fingerprints["column_set"], REPORT)
-    bags = bags_of(fingerprints.filter(pc.invert(is_report)))
-    reports = fingerprints.filter(is_report).select(_REPORT_COLUMNS).to_pylist()
-    rows = [{**_NO_REPORT, **verdict} for verdict in _verdicts(bags, pairs)]
-    rows += [{**_NO_VERDICT, **row} for row in reports]
-    return pa.Table.from_pylist(rows, schema=VERDICTS)
 
 
 def bags_of(fingerprints: pa.Table) -> dict[tuple[int, int], Bag]:
@@ -150,34 +136,44 @@ def _bag(ids: Words, first_of: Words, counts: Sequence[Words | None], sizes: Seq
     return Bag(ids=distinct, first=first_of[distinct], counts=counted)
 
 
-def missing_and_excess(child: Bag, parent: Bag) -> tuple[int, int]:
-    """Distinct child rows that the parent lacks, and distinct child rows that it has less often (those included)."""
-    if len(parent.ids) == 0:
-        return len(child.ids), len(child.ids)
-    place = np.minimum(np.searchsorted(parent.ids, child.ids), len(parent.ids) - 1)
-    found = parent.ids[place] == child.ids
-    enough = found & (child.counts <= parent.counts[place])
-    return int(np.count_nonzero(~found)), int(np.count_nonzero(~enough))
+class Lookup:
+    """How often one bag has each number: bags that are asked about one parent after the other share its memory."""
+
+    def __init__(self, numbers: int) -> None:
+        """For numbers below `numbers`."""
+        self._counts = np.zeros(numbers, np.int64)
+        self._held = _EMPTY
+
+    def hold(self, bag: Bag) -> None:
+        """Answer for this bag from now on."""
+        if bag is not self._held:
+            self._counts[self._held.ids] = 0
+            self._counts[bag.ids] = bag.counts
+            self._held = bag
+
+    def missing_and_excess(self, child: Bag) -> tuple[int, int]:
+        """Distinct child rows that the held bag lacks, and those that it has less often (the former included)."""
+        there = self._counts[child.ids]
+        return int(np.count_nonzero(there == 0)), int(np.count_nonzero(there < child.counts))
 
 
-_REPORT_COLUMNS = ["table", "rows_read", "bytes_read", "error", "message", "status"]
-_NO_REPORT = {"table": REPORT, "rows_read": 0, "bytes_read": 0, "error": "", "message": "", "status": ""}
 _COUNTS = ("distinct", "missing", "excess", "child_rows", "parent_rows")
-_NO_VERDICT = {"child": REPORT, "parent": REPORT, "column_set": REPORT, **dict.fromkeys(_COUNTS, 0)}
 _EMPTY = Bag(ids=np.empty(0, np.int64), first=np.empty(0, np.int64), counts=np.empty(0, np.int64))
 
 
-def _verdicts(bags: dict[tuple[int, int], Bag], pairs: pa.Table) -> Iterator[dict[str, Any]]:
-    """One verdict per pair; equal bags, as copies of a table have, are compared with others only once."""
+def verdicts(bags: dict[tuple[int, int], Bag], pairs: pa.Table) -> Iterator[dict[str, Any]]:
+    """One verdict per pair of some PAIRS; equal bags, as copies of a table have, are compared with others only once."""
     contents = {key: _content(bag) for key, bag in bags.items()}
+    lookup = Lookup(1 + max((int(bag.ids[-1]) for bag in bags.values() if len(bag.ids)), default=-1))
     known: dict[tuple[bytes, bytes, int], tuple[int, ...]] = {}
-    for pair in pairs.to_pylist():
+    for pair in sorted(pairs.to_pylist(), key=lambda pair: (pair["column_set"], pair["parent"])):
         child, parent = (pair["child"], pair["column_set"]), (pair["parent"], pair["column_set"])
         question = (contents.get(child, b""), contents.get(parent, b""), pair["last"])
         if question not in known:
             compared, there = up_to(bags.get(child, _EMPTY), pair["last"]), bags.get(parent, _EMPTY)
+            lookup.hold(there)
             sizes = (int(compared.counts.sum()), int(there.counts.sum()))
-            known[question] = (len(compared.ids), *missing_and_excess(compared, there), *sizes)
+            known[question] = (len(compared.ids), *lookup.missing_and_excess(compared), *sizes)
         named = {name: pair[name] for name in ("child", "parent", "column_set")}
         yield {**named, **dict(zip(_COUNTS, known[question], strict=True))}
 
@@ -191,6 +187,8 @@ def _content(bag: Bag) -> bytes:
 
 def up_to(bag: Bag, last: int) -> Bag:
     """The rows whose first lane, read as unsigned, is at most `last`, which is given as signed bits."""
+    if last == ALL:
+        return bag
     kept = bag.first.view(np.uint64) <= np.int64(last).view(np.uint64)
     return Bag(ids=bag.ids[kept], first=bag.first[kept], counts=bag.counts[kept])
 

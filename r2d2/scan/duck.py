@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import tempfile
+import uuid
+from collections import defaultdict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import duckdb
+
+from r2d2.session import cpu_count
+
+LEAST_KERNEL_BYTES = 128 << 20
+"""Memory that a kernel gets in any case."""
 
 _BELIEVE_STATISTICS = "statistics_propagation,filter_pushdown"
 """Optimizers that fold `x IS NULL`, narrow a type or skip a row group on the word of a footer, which may be wrong."""
@@ -19,34 +28,109 @@ class KernelLimits:
 
     Attributes:
         threads: DuckDB threads; the engine runs many kernels at once.
-        memory_bytes: Memory before DuckDB spills.
+        machine_bytes: Memory of all kernels of one machine before DuckDB spills.
+        kernels: Kernels that run at once.
+        spread: They run on several machines, on each at most one per CPU.
     """
 
     threads: int = 1
-    memory_bytes: int = 1 << 30
+    machine_bytes: int = 1 << 30
+    kernels: int = 1
+    spread: bool = False
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory of one kernel before DuckDB spills; to be asked where the kernel runs."""
+        here = min(self.kernels, cpu_count()) if self.spread else self.kernels
+        return max(LEAST_KERNEL_BYTES, self.machine_bytes // here)
 
 
 @contextmanager
 def connect(limits: KernelLimits) -> Iterator[duckdb.DuckDBPyConnection]:
-    """An in-memory connection that believes no statistics, downloads no extensions, and cleans up what it spilled."""
-    with tempfile.TemporaryDirectory(prefix="r2d2-spill-") as scratch:
-        connection = duckdb.connect(
-            config={
-                "threads": limits.threads,
-                "memory_limit": f"{limits.memory_bytes}B",
-                "temp_directory": scratch,
-                "autoinstall_known_extensions": False,
-                "autoload_known_extensions": False,
-                "preserve_insertion_order": False,
-            }
-        )
-        try:
-            _hide_progress(connection)
-            connection.execute("SET TimeZone = 'UTC'")
-            connection.execute(f"SET disabled_optimizers = '{_BELIEVE_STATISTICS}'")
+    """A connection to an in-memory database that nobody else uses meanwhile.
+
+    It believes no statistics, downloads no extensions, and cleans up what it spilled. To make a database takes some 30
+    ms of processor time, so those that were used without an error and spilled nothing wait for the next call; what a
+    connection had created or registered went with it.
+    """
+    database, connection = _idle_database(limits) or _new_database(limits)
+    is_sound = False
+    try:
+        with connection:
             yield connection
-        finally:
-            connection.close()
+        is_sound = not os.path.exists(database.scratch)
+    finally:
+        if is_sound:
+            _IDLE[limits].append(database)
+        else:
+            database.close()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Database:
+    """A database, by the connection that keeps it open, and the folder that it would spill to."""
+
+    root: duckdb.DuckDBPyConnection
+    scratch: str
+
+    def close(self) -> None:
+        self.root.close()
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+
+_IDLE: dict[KernelLimits, deque[_Database]] = defaultdict(deque)
+
+
+def _idle_database(limits: KernelLimits) -> tuple[_Database, duckdb.DuckDBPyConnection] | None:
+    while True:
+        try:
+            database = _IDLE[limits].pop()  # which threads may do at once
+        except IndexError:
+            return None
+        try:
+            return database, _connected(database)
+        except duckdb.Error:  # an error that ends a database was met, and reported, by the kernel before
+            database.close()
+
+
+def _new_database(limits: KernelLimits) -> tuple[_Database, duckdb.DuckDBPyConnection]:
+    scratch = os.path.join(tempfile.gettempdir(), f"r2d2-spill-{uuid.uuid4().hex}")
+    root = duckdb.connect(
+        config={
+            "threads": limits.threads,
+            "memory_limit": f"{limits.memory_bytes}B",
+            "temp_directory": scratch,
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+        }
+    )
+    database = _Database(root=root, scratch=scratch)
+    try:
+        return database, _connected(database)
+    except BaseException:
+        database.close()
+        raise
+
+
+def _connected(database: _Database) -> duckdb.DuckDBPyConnection:
+    connection = database.root.cursor()
+    _hide_progress(connection)
+    _set_up(connection)
+    return connection
+
+
+@contextmanager
+def connect_beside(connection: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A second connection within the limits of one of `connect`, for queries while a result of that is being read."""
+    with connection.cursor() as other:
+        _set_up(other)
+        yield other
+
+
+def _set_up(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute("SET preserve_insertion_order = false")
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute(f"SET disabled_optimizers = '{_BELIEVE_STATISTICS}'")
 
 
 def _hide_progress(connection: duckdb.DuckDBPyConnection) -> None:

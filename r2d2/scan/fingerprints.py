@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import base64
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 
 import duckdb
 import pyarrow as pa
 
 from r2d2.errors import TableFailed, TableFault, TableUnsupported
-from r2d2.model import LeafPath
 from r2d2.scan.deletes import Deletes
 from r2d2.scan.digests import digests_sql
 from r2d2.scan.duck import KernelLimits, connect
@@ -25,11 +24,12 @@ from r2d2.scan.footer.read import Footer, read_footer
 from r2d2.scan.items import EVERYTHING, ColumnSet, ScanFile, ScanItem
 from r2d2.scan.observe import expected_of, hides_nan, is_lie
 from r2d2.scan.reports import HIDDEN_NAN, LIE, FingerprintRows, below, counted, leaf_report, report
-from r2d2.scan.rowhash import Digest, RowHasher, check_hash_version, structs_on
+from r2d2.scan.rowhash import Digest, RowHasher, RowPart, check_hash_version, row_parts
 from r2d2.scan.sample import Lanes, Seen, sample_batches, sample_sql
 from r2d2.scan.small import needed_bytes, read_small_item
 from r2d2.scan.source import Source, leaf_observer, parquet_source
 from r2d2.scan.together import SmallItem, scan_together
+from r2d2.scan.wide import is_wide, wide_rows
 
 _BATCH_ROWS = 1 << 18
 _SMALL_SHARE = 8
@@ -48,7 +48,7 @@ def scan_items(items: Iterable[ScanItem], hasher: RowHasher, limits: KernelLimit
     check_hash_version()
     pending = yield from _scan_small(items, hasher, limits)
     while pending:
-        with connect(limits) as connection:  # which costs 12 ms
+        with connect(limits) as connection:
             usable = True
             while pending and usable:
                 usable = yield from _scan_item(connection, pending.popleft(), hasher)
@@ -194,6 +194,9 @@ def observed_batches(
     connection: duckdb.DuckDBPyConnection, source: Source, item: ScanItem, hasher: RowHasher, seen: Seen
 ) -> Iterator[pa.RecordBatch]:
     """Fingerprints below the threshold in one pass over a source, in which its leaves are observed."""
+    if is_wide(source, item):
+        yield from (batch for _, batch in _wide_batches(connection, source, item, hasher, seen))
+        return
     digests, lanes = digest_sql(source, item, hasher, [observer.value for observer in seen.observers])
     sql = sample_sql(digests, lanes, seen.observers, None if item.threshold == EVERYTHING else item.threshold)
     for column_set, batch in sample_batches(connection, sql, lanes, seen, _BATCH_ROWS):
@@ -217,6 +220,9 @@ def fingerprint_batches(
     Yields:
         How many rows of the source a batch stands for, and the batch, schema FINGERPRINTS.
     """
+    if is_wide(source, item):
+        yield from _wide_batches(connection, source, item, hasher)
+        return
     digests, lanes = digest_sql(source, item, hasher, [])
     columns = ", ".join(f"{own.first} AS h{i}, {own.second} AS g{i}" for i, own in enumerate(lanes))
     for batch in connection.sql(f"SELECT {columns} FROM ({digests})").to_arrow_reader(_BATCH_ROWS):
@@ -225,6 +231,16 @@ def fingerprint_batches(
             first, second = (batch.column(f"{lane}{place}").to_numpy(zero_copy_only=False) for lane in "hg")
             rows.add(item, own.column_set, *counted(*below(item.threshold, first, second)))
         yield batch.num_rows, rows.batch()
+
+
+def _wide_batches(
+    connection: duckdb.DuckDBPyConnection, source: Source, item: ScanItem, hasher: RowHasher, seen: Seen | None = None
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    for found in wide_rows(connection, source, item, hasher, seen=seen):
+        rows = FingerprintRows()
+        for own, lanes in zip(item.column_sets, found.fingerprints, strict=True):
+            rows.add(item, own.id, *counted(*below(item.threshold, *lanes)))
+        yield found.rows, rows.batch()
 
 
 def row_sql(source: Source, item: ScanItem, hasher: RowHasher, selected: str) -> str:
@@ -249,9 +265,7 @@ def digest_sql(source: Source, item: ScanItem, hasher: RowHasher, values: Sequen
         values: Further expressions over the source, which the query yields as v0, v1, ….
     """
     paths = list(dict.fromkeys(path for column_set in item.column_sets for path in column_set.paths))
-    keys: list[tuple[str, LeafPath]] = [("leaf", path) for path in paths]
-    keys += [("struct", path) for path in structs_on(paths)]
-    place = {key: index for index, key in enumerate(keys)}
+    place = {part: index for index, part in enumerate(row_parts(paths))}
     lanes = [(column_set.id, _row_of(hasher, column_set, place)) for column_set in item.column_sets]
     return (
         digests_sql(hasher, source, paths, values),
@@ -259,7 +273,6 @@ def digest_sql(source: Source, item: ScanItem, hasher: RowHasher, values: Sequen
     )
 
 
-def _row_of(hasher: RowHasher, column_set: ColumnSet, place: dict[tuple[str, LeafPath], int]) -> Digest:
-    wanted: list[tuple[str, LeafPath]] = [("leaf", path) for path in column_set.paths]
-    wanted += [("struct", path) for path in structs_on(column_set.paths)]
-    return hasher.row([Digest(first=f"a{place[key]}", second=f"b{place[key]}") for key in wanted])
+def _row_of(hasher: RowHasher, column_set: ColumnSet, place: Mapping[RowPart, int]) -> Digest:
+    places = [place[part] for part in row_parts(column_set.paths)]
+    return hasher.row([Digest(first=f"a{index}", second=f"b{index}") for index in places])

@@ -9,19 +9,35 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.errors import AnalysisException, PySparkException
 
 from r2d2.errors import EngineError, TableFailed, TableFault, TableUnsupported
 from r2d2.model import Harvest, LeafOfFile, leaf_path, spark_ddl
-from r2d2.scan.compare import VERDICTS, Verdict, compare_bucket
+from r2d2.scan.bucket import answer_bucket
+from r2d2.scan.compare import VERDICTS, Verdict
+from r2d2.scan.covers import Answer, answers_of
 from r2d2.scan.duck import KernelLimits
 from r2d2.scan.evidence import of_table
 from r2d2.scan.fingerprints import scan_items
 from r2d2.scan.items import EVERYTHING, ScanItem
-from r2d2.scan.plan import Buckets, Pair, TableScan, assign_buckets, balanced, items_of, leaves_of, pair_rows
+from r2d2.scan.members import Question
+from r2d2.scan.plan import (
+    Buckets,
+    Pair,
+    TableScan,
+    assign_buckets,
+    balanced,
+    items_of,
+    leaves_of,
+    member_rows,
+    pair_rows,
+    pairs_of,
+)
 from r2d2.scan.reports import FINGERPRINTS, HIDDEN_NAN, LIE, REPORT
 from r2d2.scan.rowhash import RowHasher
-from r2d2.session import engine_errors, pyspark_errors, union_all
+from r2d2.scan.spill import BucketAnswer, Kernel, Spill, answer_from_files, spill_folder, writer
+from r2d2.session import engine_errors, own_words, pyspark_errors, union_all
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -37,11 +53,23 @@ class Kernels:
         hasher: Row identity.
         limits: Of one kernel call.
         parallelism: Kernels that run at once.
+        tasks: Into which the work of a job is dealt.
+        spill: Where the fingerprints of large comparisons go; None leaves them all to the engine's shuffle.
     """
 
     hasher: RowHasher
     limits: KernelLimits
     parallelism: int
+    tasks: int
+    spill: Spill | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AfterScan:
+    """What a task does with the fingerprints that it makes: a kernel that takes FINGERPRINTS, and its output."""
+
+    kernel: Kernel
+    schema: pa.Schema
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +83,7 @@ class Comparison:
         bytes_read: Compressed bytes of the column chunks asked for, plus footers.
         lies: Where a scan contradicts what metadata had proved: table, position of the fragment, leaf.
         hidden_nans: The same for floats in which some engines lose NaN: see `observe.hides_nan`.
+        answers: To the questions about several parents, by child; none where one of their tables has a fault.
     """
 
     verdicts: Mapping[Pair, Verdict]
@@ -63,6 +92,7 @@ class Comparison:
     bytes_read: int = 0
     lies: Sequence[LeafOfFile] = ()
     hidden_nans: Sequence[LeafOfFile] = ()
+    answers: Mapping[int, Answer] = field(default_factory=dict)
 
 
 def compare_tables(
@@ -71,24 +101,28 @@ def compare_tables(
     pairs: Sequence[Pair],
     kernels: Kernels,
     engine_frame_of: FrameOf,
+    questions: Sequence[Question] = (),
 ) -> Comparison:
-    """Fingerprint tables and answer pairs.
+    """Fingerprint tables, answer pairs, and say which parents hold the rows of some children.
 
     Args:
         spark: Session of the audit.
-        scans: Every table of the pairs, once.
-        pairs: Questions; each table's scan has the column sets they need.
+        scans: Every table of the pairs and questions, once, with the column sets they need.
+        pairs: What is compared.
         kernels: How to hash and within what limits.
         engine_frame_of: The engine's rows of a table whose harvest asks for the engine's reader; may raise TableFault.
+        questions: About several parents; at most one per child.
     """
-    if not pairs:
+    if not pairs and not questions:
         return Comparison(verdicts={})
-    buckets = assign_buckets(pairs, {scan.table: scan.expected_rows for scan in scans}, parallelism=kernels.parallelism)
-    questions = pair_rows(pairs, buckets, {scan.table: scan.threshold for scan in scans})
+    rows_of = {scan.table: scan.expected_rows for scan in scans}
+    buckets = assign_buckets([*pairs, *pairs_of(questions)], rows_of, parallelism=kernels.parallelism)
+    thresholds = {scan.table: scan.threshold for scan in scans}
+    asked = pa.concat_tables([pair_rows(pairs, buckets, thresholds), member_rows(questions, buckets, thresholds)])
     rows, faults = run_in_buckets(
-        spark, scans, buckets, kernels, engine_frame_of, questions=questions, answer=compare_bucket, schema=VERDICTS
+        spark, scans, buckets, kernels, engine_frame_of, questions=asked, answer=answer_bucket, schema=VERDICTS
     )
-    return _outcome(rows, scans, pairs, buckets, faults)
+    return _outcome(rows, scans, pairs, questions, buckets, faults)
 
 
 def run_in_buckets(
@@ -99,7 +133,7 @@ def run_in_buckets(
     engine_frame_of: FrameOf,
     *,
     questions: pa.Table,
-    answer: Callable[[pa.Table, pa.Table], pa.Table],
+    answer: BucketAnswer,
     schema: pa.Schema,
 ) -> tuple[pa.Table, dict[int, TableFault]]:
     """Fingerprint tables and answer questions about them, bucket by bucket, in one job.
@@ -111,26 +145,69 @@ def run_in_buckets(
         kernels: How to hash and within what limits.
         engine_frame_of: See `compare_tables`.
         questions: Rows with a `bucket`, besides whatever `answer` understands.
-        answer: Kernel; is given the fingerprints and the questions of one bucket.
+        answer: Kernel for one bucket.
         schema: Of what it returns.
 
     Returns:
         The answers, and the faults of tables that the engine's reader refused.
     """
+    spill = kernels.spill
+    if spill is None or sum(scan.expected_rows for scan in scans) < spill.least_rows:
+
+        def meet(frames: Sequence[DataFrame]) -> pa.Table:
+            if not frames:  # no table that can be read has a file
+                return answer(FINGERPRINTS.empty_table(), questions)
+            return _shuffled(spark, frames, questions, answer, schema)
+
+        return over_fingerprints(spark, scans, buckets, kernels, engine_frame_of, meet)
+    with spill_folder(spill) as folder:
+        after = AfterScan(kernel=writer(folder, spill.run_bytes), schema=FINGERPRINTS)
+        told, faults = over_fingerprints(spark, scans, buckets, kernels, engine_frame_of, _collected, after)
+        with engine_errors():
+            rows = answer_from_files(spark, told, kernels.tasks, questions=questions, answer=answer, schema=schema)
+    return rows, faults
+
+
+def _collected(frames: Sequence[DataFrame]) -> pa.Table:
+    return union_all(frames).toArrow() if frames else FINGERPRINTS.empty_table()
+
+
+def over_fingerprints(
+    spark: SparkSession,
+    scans: Sequence[TableScan],
+    buckets: Mapping[int, Buckets],
+    kernels: Kernels,
+    engine_frame_of: FrameOf,
+    collect: Callable[[Sequence[DataFrame]], pa.Table],
+    after: AfterScan | None = None,
+) -> tuple[pa.Table, dict[int, TableFault]]:
+    """Fingerprint tables and run a job over the frames of their fingerprints, without those the engine cannot read.
+
+    Args:
+        spark: Session of the audit.
+        scans: Each table once.
+        buckets: Where each table's fingerprints go.
+        kernels: How to hash and within what limits.
+        engine_frame_of: See `compare_tables`.
+        collect: Runs the job over frames of the schema FINGERPRINTS, or that of `after`.
+        after: What the tasks that scan do with the fingerprints.
+
+    Returns:
+        What `collect` returns, and the faults of tables that the engine's reader refused.
+    """
     faults: dict[int, TableFault] = {}
-    frames = _engine_frames(scans, buckets, kernels, engine_frame_of, faults)
+    frames = _engine_frames(scans, buckets, kernels, engine_frame_of, faults, after)
     items = [item for scan in scans for item in _file_items(scan, buckets[scan.table])]
-    files = [_file_frame(spark, items, kernels)] if items else []
+    files = [_file_frame(spark, items, kernels, after)] if items else []
     with engine_errors():
         try:
             with pyspark_errors():
-                rows = _run(spark, [*files, *frames.values()], questions, answer, schema)
-        except PySparkException:
-            if not frames:
+                rows = collect([*files, *frames.values()])
+        except PySparkException as exc:
+            if not frames or own_words(exc):
                 raise
             faults |= _unreadable_frames(frames, {scan.table: scan.harvest for scan in scans})
-            readable = [frame for table, frame in frames.items() if table not in faults]
-            rows = _run(spark, [*files, *readable], questions, answer, schema)
+            rows = collect([*files, *(frame for table, frame in frames.items() if table not in faults)])
     return rows, faults
 
 
@@ -148,13 +225,14 @@ def _engine_frames(
     kernels: Kernels,
     engine_frame_of: FrameOf,
     faults: dict[int, TableFault],
+    after: AfterScan | None,
 ) -> dict[int, DataFrame]:
     """Fingerprints of the tables that the engine reads; what it refuses at once is added to `faults`."""
     frames: dict[int, DataFrame] = {}
     for scan in scans:
         if scan.harvest.reader == "engine":
             try:
-                frames[scan.table] = _scanned(engine_frame_of(scan.table), scan, buckets[scan.table], kernels)
+                frames[scan.table] = _scanned(engine_frame_of(scan.table), scan, buckets[scan.table], kernels, after)
             except TableFault as fault:
                 faults[scan.table] = fault
             except PySparkException as exc:
@@ -181,13 +259,25 @@ def _engine_fault(exc: PySparkException, harvest: Harvest) -> TableFault:
     return kind(f"the engine's reader could not read it ({type(exc).__name__})", error="EngineReader")
 
 
-def _file_frame(spark: SparkSession, items: Sequence[ScanItem], kernels: Kernels) -> DataFrame:
-    bins = balanced(items, 4 * kernels.parallelism)
+def _file_frame(spark: SparkSession, items: Sequence[ScanItem], kernels: Kernels, after: AfterScan | None) -> DataFrame:
+    bins = balanced(items, kernels.tasks)
     work = spark.createDataFrame(pa.table({"items": pa.array(bins, pa.list_(pa.string()))}))
-    return work.repartition(len(bins)).mapInArrow(_item_scanner(kernels), spark_ddl(FINGERPRINTS))
+    return _mapped(work.repartition(len(bins)), _item_scanner(kernels), after)
 
 
-def _item_scanner(kernels: Kernels) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+def _mapped(frame: DataFrame, scan: Kernel, after: AfterScan | None) -> DataFrame:
+    """What a scan makes of a frame, and `after` of that, as one kernel: Spark would start more workers for two."""
+    if after is None:
+        return frame.mapInArrow(scan, spark_ddl(FINGERPRINTS))
+    then = after.kernel
+
+    def both(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        return then(scan(batches))
+
+    return frame.mapInArrow(both, spark_ddl(after.schema))
+
+
+def _item_scanner(kernels: Kernels) -> Kernel:
     hasher, limits = kernels.hasher, kernels.limits
 
     def scan(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -198,7 +288,9 @@ def _item_scanner(kernels: Kernels) -> Callable[[Iterator[pa.RecordBatch]], Iter
     return scan
 
 
-def _scanned(frame: DataFrame, scan: TableScan, buckets: Buckets, kernels: Kernels) -> DataFrame:
+def _scanned(
+    frame: DataFrame, scan: TableScan, buckets: Buckets, kernels: Kernels, after: AfterScan | None
+) -> DataFrame:
     from r2d2.scan.engine_reader import batch_scanner
 
     item = ScanItem(
@@ -213,26 +305,19 @@ def _scanned(frame: DataFrame, scan: TableScan, buckets: Buckets, kernels: Kerne
         buckets=buckets.count,
     )
     kernel = batch_scanner(item.to_json(), scan.harvest.schema.names, kernels.hasher, kernels.limits)
-    return frame.mapInArrow(kernel, spark_ddl(FINGERPRINTS))
+    return _mapped(frame, kernel, after)
 
 
-def _run(
-    spark: SparkSession,
-    frames: Sequence[DataFrame],
-    questions: pa.Table,
-    answer: Callable[[pa.Table, pa.Table], pa.Table],
-    schema: pa.Schema,
+def _shuffled(
+    spark: SparkSession, frames: Sequence[DataFrame], questions: pa.Table, answer: BucketAnswer, schema: pa.Schema
 ) -> pa.Table:
-    """Answers and reports, in one job; where no table that can be read has a file, no row is anywhere."""
-    if not frames:
-        return answer(FINGERPRINTS.empty_table(), questions)
-    fingerprints = union_all(frames)
+    """Answers and reports, in one job in which fingerprints meet by the engine's shuffle."""
     asked, types = spark.createDataFrame(questions), questions.schema
 
     def answer_bucket(rows: pa.Table, asked: pa.Table) -> pa.Table:
         return answer(rows.cast(FINGERPRINTS), asked.cast(types))
 
-    grouped = fingerprints.groupBy("bucket").cogroup(asked.groupBy("bucket"))
+    grouped = union_all(frames).groupBy("bucket").cogroup(asked.groupBy("bucket"))
     return grouped.applyInArrow(answer_bucket, spark_ddl(schema)).toArrow()
 
 
@@ -240,37 +325,55 @@ def _outcome(
     rows: pa.Table,
     scans: Sequence[TableScan],
     pairs: Sequence[Pair],
+    questions: Sequence[Question],
     buckets: Mapping[int, Buckets],
     found_faults: Mapping[int, TableFault],
 ) -> Comparison:
-    answers: dict[Pair, list[dict[str, Any]]] = {pair: [] for pair in pairs}
+    is_pair = pc.and_(pc.greater(rows["child"], REPORT), pc.greater(rows["parent"], REPORT))
+    sums = _sums_of_pairs(rows.filter(is_pair))
     reports: list[dict[str, Any]] = []
+    members: list[dict[str, Any]] = []
     told: dict[str, list[LeafOfFile]] = {LIE: [], HIDDEN_NAN: []}
-    for row in rows.to_pylist():
+    for row in rows.filter(pc.invert(is_pair)).to_pylist():
         if row["status"] in told:
             place = json.loads(row["message"])
             told[row["status"]].append((row["table"], place["fragment"], leaf_path(place["leaf"])))
         elif row["child"] == REPORT:
             reports.append(row)
         else:
-            answers[Pair.of(row)].append(row)
+            members.append(row)
     faults, rows_of = faults_of(reports, scans, found_faults)
-    judged = {pair: own for pair, own in answers.items() if pair.child not in faults and pair.parent not in faults}
     whole = {scan.table for scan in scans if scan.threshold == EVERYTHING}
-    for pair, own in judged.items():
-        check_complete(pair, own, buckets[pair.child].count, {t: n for t, n in rows_of.items() if t in whole})
+    verdicts: dict[Pair, Verdict] = {}
+    for pair in pairs:
+        if pair.child not in faults and pair.parent not in faults:
+            own = sums.get(pair, _NO_ANSWER)
+            check_complete(pair, own, buckets[pair.child].count, {t: n for t, n in rows_of.items() if t in whole})
+            verdicts[pair] = Verdict(distinct=own["distinct"], missing=own["missing"], excess=own["excess"])
     return Comparison(
-        verdicts={
-            pair: Verdict(**{name: sum(row[name] for row in own) for name in ("distinct", "missing", "excess")})
-            for pair, own in judged.items()
-        },
+        verdicts=verdicts,
         rows_of=rows_of,
         faults=faults,
+        answers=answers_of(members, questions, {t: n for t, n in rows_of.items() if t not in faults}, whole),
         lies=sorted(told[LIE]),
         hidden_nans=sorted(told[HIDDEN_NAN]),
         bytes_read=sum(row["bytes_read"] for row in reports)
         + sum(scan.harvest.table_bytes for scan in scans if scan.harvest.reader == "engine"),
     )
+
+
+_COUNTS = ("distinct", "missing", "excess", "child_rows", "parent_rows")
+_NO_ANSWER = dict.fromkeys((*_COUNTS, "buckets"), 0)
+
+
+def _sums_of_pairs(rows: pa.Table) -> dict[Pair, dict[str, int]]:
+    """The counts of each pair over its buckets, and how many of these have answered: too many rows for Python."""
+    keys = ["child", "parent", "column_set"]
+    summed = rows.group_by(keys).aggregate([*((name, "sum") for name in _COUNTS), ([], "count_all")])
+    return {
+        Pair.of(row): {**{name: row[f"{name}_sum"] for name in _COUNTS}, "buckets": row["count_all"]}
+        for row in summed.to_pylist()
+    }
 
 
 def faults_of(
@@ -288,15 +391,21 @@ def faults_of(
     return faults, rows_of
 
 
-def check_complete(pair: Pair, answers: Sequence[Mapping[str, Any]], asked: int, rows_of: Mapping[int, int]) -> None:
+def check_complete(pair: Pair, sums: Mapping[str, int], asked: int, rows_of: Mapping[int, int]) -> None:
     """No verdict stands on less than all rows: every bucket must have answered, over all rows of tables read whole.
 
+    Args:
+        pair: Whose verdict it is.
+        sums: Over the answers: `buckets` that gave one, `child_rows` and `parent_rows` that reached them.
+        asked: Buckets.
+        rows_of: Rows of the tables that were read whole.
+
     Raises:
-        EngineError: If the engine has lost rows or answers on the way between the kernels.
+        EngineError: If rows or answers were lost on the way between the kernels.
     """
-    children, parents = (sum(row[name] for row in answers) for name in ("child_rows", "parent_rows"))
+    there = (sums["child_rows"], sums["parent_rows"])
     is_whole = pair.child in rows_of and pair.parent in rows_of
-    if len(answers) != asked or (is_whole and (children, parents) != (rows_of[pair.child], rows_of[pair.parent])):
+    if sums["buckets"] != asked or (is_whole and there != (rows_of[pair.child], rows_of[pair.parent])):
         raise EngineError("the engine lost rows between the scan and the comparison; nothing was asserted")
 
 

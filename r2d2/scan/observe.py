@@ -111,10 +111,21 @@ class Observation:
     def add(self, columns: Sequence[pa.Array]) -> None:
         """Take in a batch of the four aggregates."""
         low, high, values, nans = columns
-        self.low = _outermost([self.low, pc.min(low).as_py()], min)
-        self.high = _outermost([self.high, pc.max(high).as_py()], max)
-        self.values += pc.sum(values).as_py() or 0
-        self.nans += pc.sum(nans).as_py() or 0
+        self.join(
+            Observation(
+                low=pc.min(low).as_py(),
+                high=pc.max(high).as_py(),
+                values=pc.sum(values).as_py() or 0,
+                nans=pc.sum(nans).as_py() or 0,
+            )
+        )
+
+    def join(self, other: Observation) -> None:
+        """Take in what was seen of the same leaf elsewhere."""
+        self.low = _outermost([self.low, other.low], min)
+        self.high = _outermost([self.high, other.high], max)
+        self.values += other.values
+        self.nans += other.nans
 
 
 def _outermost(values: Iterable[Any], pick: Any) -> Any:

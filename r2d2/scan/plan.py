@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import heapq
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,12 +19,16 @@ from r2d2.scan.compare import PAIRS
 from r2d2.scan.evidence import of_file
 from r2d2.scan.field_ids import has_stored_names
 from r2d2.scan.items import EVERYTHING, ColumnSet, ScanFile, ScanItem
+from r2d2.scan.members import Question, questions_text
 
 ITEM_BYTES = 64 << 20
 """Compressed bytes of files that make a work item of their own."""
 
-BUCKET_ROWS = 2_000_000
-"""Fingerprints that one comparing task holds at most, about 200 MB while it sorts them."""
+BUCKET_ROWS = 1_000_000
+"""Fingerprints that one comparing task holds at most, about 100 MB while it sorts them."""
+
+WHOLE_FACTOR = 4
+"""Times the rows of a sketch up to which all rows of a table are its sample: who has them need not look again."""
 
 _UNKNOWN_ROWS = 1 << 20
 
@@ -69,10 +73,15 @@ class TableScan:
         return math.ceil(rows * len(self.column_sets) * self.threshold / EVERYTHING)
 
 
-def sample_threshold(harvest: Harvest, sketch_rows: int) -> int:
-    """The threshold under which a table without repeated rows has about `sketch_rows` fingerprints."""
+def sample_threshold(harvest: Harvest, sketch_rows: int, factor: int = 1) -> int:
+    """The threshold under which a table without repeated rows has about `factor` times `sketch_rows` fingerprints.
+
+    It keeps everything of a table of at most WHOLE_FACTOR times `sketch_rows` rows.
+    """
     rows = _UNKNOWN_ROWS if harvest.rows is None else harvest.rows
-    return min(EVERYTHING, EVERYTHING * sketch_rows // max(1, rows))
+    return (
+        EVERYTHING if rows <= WHOLE_FACTOR * sketch_rows else min(EVERYTHING, EVERYTHING * factor * sketch_rows // rows)
+    )
 
 
 def is_sampled_whole(harvest: Harvest, sketch_rows: int) -> bool:
@@ -122,18 +131,39 @@ def _components(pairs: Sequence[Pair], tables: Sequence[int]) -> np.ndarray:
 
 def pair_rows(pairs: Sequence[Pair], buckets: Mapping[int, Buckets], thresholds: Mapping[int, int]) -> pa.Table:
     """The rows of PAIRS: each pair once per bucket of its tables."""
-    rows = [
-        {
-            "bucket": buckets[pair.child].first + number,
-            "child": pair.child,
-            "parent": pair.parent,
-            "column_set": pair.column_set,
-            "last": _signed(min(thresholds[pair.child], thresholds[pair.parent]) - 1),
-        }
-        for pair in pairs
-        for number in range(buckets[pair.child].count)
-    ]
+    counts = np.array([buckets[pair.child].count for pair in pairs], np.int64)
+    rows, ends = int(counts.sum()), np.cumsum(counts)
+
+    def repeated(values: Iterable[int]) -> np.ndarray:
+        return np.repeat(np.array([*values], np.int64), counts)
+
+    columns = {
+        "bucket": repeated(buckets[pair.child].first for pair in pairs) + np.arange(rows) - repeated(ends - counts),
+        **{name: repeated(getattr(pair, name) for pair in pairs) for name in ("child", "parent", "column_set")},
+        "last": repeated(_signed(min(thresholds[pair.child], thresholds[pair.parent]) - 1) for pair in pairs),
+    }
+    arrays = {name: pa.array(column).cast(PAIRS.field(name).type) for name, column in columns.items()}
+    return pa.table({**arrays, "members": pa.repeat("", rows)}, schema=PAIRS)
+
+
+def member_rows(
+    questions: Sequence[Question], buckets: Mapping[int, Buckets], thresholds: Mapping[int, int]
+) -> pa.Table:
+    """The rows of PAIRS with questions about several parents, one per bucket; `last` of each is filled in."""
+    by_bucket: dict[int, list[Question]] = {}
+    for question in questions:
+        last = _signed(min(thresholds[table] for table in question.tables) - 1)
+        own = buckets[question.child]
+        for number in range(own.count):
+            by_bucket.setdefault(own.first + number, []).append(replace(question, last=last))
+    no_pair = {"child": -1, "parent": -1, "column_set": -1, "last": 0}
+    rows = [{"bucket": bucket, **no_pair, "members": questions_text(own)} for bucket, own in sorted(by_bucket.items())]
     return pa.Table.from_pylist(rows, schema=PAIRS)
+
+
+def pairs_of(questions: Iterable[Question]) -> list[Pair]:
+    """Child and parent of some questions, for all parents."""
+    return [Pair(child=q.child, parent=parent, column_set=q.column_set) for q in questions for parent in q.parents]
 
 
 def _signed(word: int) -> int:

@@ -18,7 +18,7 @@ FINGERPRINTS = pa.schema(
     [
         pa.field("bucket", pa.int32()),  # rows that may equal one another share it
         pa.field("table", pa.int32()),
-        pa.field("column_set", pa.int32()),  # REPORT in a report
+        pa.field("column_set", pa.int32()),  # REPORT in a report, SPILLED in an index
         pa.field("packed", pa.binary()),  # fingerprints and counts, see `pack`
         pa.field("rows_read", pa.int64()),  # of a report, as the columns below
         pa.field("bytes_read", pa.int64()),
@@ -29,7 +29,9 @@ FINGERPRINTS = pa.schema(
 )
 """No NULLs: Sail cannot pass them through a cogrouped kernel."""
 
-REPORT = -1
+REPORT, SPILLED = -1, -2
+"""Column sets of rows that are no fingerprints. SPILLED: `message` is a file that holds fingerprints, and `packed` has
+bucket, start and end of its segments as 64-bit words."""
 LIE, HIDDEN_NAN = "lie", "hidden NaN"
 """Status of reports that are no end of an item: the message names a file and a leaf whose metadata is wrong, or in
 which `observe.hides_nan` holds."""
@@ -159,6 +161,15 @@ def report_batch(rows: list[dict[str, Any]]) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist(rows, schema=FINGERPRINTS)
 
 
+def spilled_batch(uri: str, indexes: list[Words]) -> pa.RecordBatch:
+    """A row for each index of segments of a file; see SPILLED."""
+    key = {"bucket": -1, "table": -1, "column_set": SPILLED}
+    rows = [{**_NOTHING, **key, "packed": index.tobytes(), "message": uri} for index in indexes]
+    return pa.RecordBatch.from_pylist(rows, schema=FINGERPRINTS)
+
+
+_NOTHING = {"packed": b"", "rows_read": 0, "bytes_read": 0, "error": "", "message": "", "status": ""}
+
+
 def _row(item: ScanItem, **told: Any) -> dict[str, Any]:
-    nothing = {"packed": b"", "rows_read": 0, "bytes_read": 0, "error": "", "message": "", "status": ""}
-    return {**nothing, "bucket": item.first_bucket, "table": item.table, "column_set": REPORT, **told}
+    return {**_NOTHING, "bucket": item.first_bucket, "table": item.table, "column_set": REPORT, **told}

@@ -105,10 +105,15 @@ class RowHasher:
 
     def row(self, digests: Sequence[Digest]) -> Digest:
         """Fingerprint of a row from the digests of its leaves, in the order given."""
-        label = f"row {len(digests)}"
+        label = _row_label(len(digests))
         first = _combine([digest.first for digest in digests])
         second = _combine([digest.second for digest in digests])
         return Digest(first=self._mix(0, first, label), second=self._mix(1, second, label))
+
+    def row_constants(self, leaves: int) -> tuple[int, int]:
+        """What `row` mixes into the lanes of a row of so many leaves."""
+        label = _row_label(leaves)
+        return self._bits(0, label), self._bits(1, label)
 
     def _value(self, sql: str, duckdb_type: Any, dtype: pa.DataType, depth: int) -> Digest:
         if pa.types.is_struct(dtype):
@@ -288,9 +293,22 @@ def leaf_value(column: Column, path: LeafPath) -> tuple[str, pa.DataType]:
     return sql, dtype
 
 
+RowPart = tuple[str, LeafPath]
+"""A part of a row: "leaf" or "struct", and its path."""
+
+
+def row_parts(paths: Sequence[LeafPath]) -> list[RowPart]:
+    """What a row's fingerprint combines, in order: its leaves, and whether each struct above them is NULL."""
+    return [*(("leaf", path) for path in paths), *(("struct", path) for path in structs_on(paths))]
+
+
 def structs_on(paths: Sequence[LeafPath]) -> list[LeafPath]:
     """Paths of the structs above some leaves, each once, in order of first appearance."""
     return list(dict.fromkeys(path[:end] for path in paths for end in range(1, len(path))))
+
+
+def _row_label(leaves: int) -> str:
+    return f"row {leaves}"
 
 
 def _huge_as_double(sql: str) -> str:

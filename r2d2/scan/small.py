@@ -20,12 +20,16 @@ from r2d2.scan.files import check_unchanged, is_remote, open_file
 from r2d2.scan.footer.read import Footer, read_footer
 from r2d2.scan.footer.schema import width
 from r2d2.scan.items import ColumnSet, ScanFile, ScanItem
-from r2d2.scan.source import named
+from r2d2.scan.source import Named
 
 SMALL_BYTES = 1 << 20
 """Compressed bytes of a small file, and of the columns that are wanted of it."""
 SMALL_VALUES = 1 << 18
 """Values that are decoded of a small file at most."""
+WIDE_COLUMNS = 64
+"""Columns from which on the two limits above are these: what DuckDB takes for a query grows with the columns."""
+WIDE_BYTES = 16 << 20
+WIDE_VALUES = 1 << 22
 SMALL_DECODED_BYTES = 64 << 20
 """What a small file takes at most once decoded: its dictionaries may hold long texts."""
 SMALL_ITEM_BYTES = 128 << 20
@@ -94,8 +98,7 @@ def read_small_item(item: ScanItem) -> list[SmallFile] | None:
 
 def working_bytes(item: ScanItem, file: SmallFile) -> int:
     """Memory of the values of a file of an item, of their digests, and of the fingerprints of its rows."""
-    leaves = sum(len(own.paths) + 3 for own in item.column_sets)
-    return file.decoded_bytes + _DIGEST_BYTES * file.rows * (len(file.values) + leaves)
+    return file.decoded_bytes + _DIGEST_BYTES * file.rows * (len(file.values) + 3 * len(item.column_sets))
 
 
 def is_candidate(item: ScanItem) -> bool:
@@ -104,9 +107,22 @@ def is_candidate(item: ScanItem) -> bool:
         bool(item.column_sets)
         and item.schema is None
         and all(len(path) == 1 for column_set in item.column_sets for path in column_set.paths)
-        and all(not file.deletes and file.stamp.size <= SMALL_BYTES for file in item.files)
-        and sum(file.stamp.size for file in item.files) <= SMALL_BYTES
+        and not any(file.deletes for file in item.files)
+        and sum(file.stamp.size for file in item.files) <= _most_bytes(len(_paths(item)))
     )
+
+
+def _paths(item: ScanItem) -> list[LeafPath]:
+    """The leaves that are wanted, each once."""
+    return list(dict.fromkeys(path for column_set in item.column_sets for path in column_set.paths))
+
+
+def _most_bytes(columns: int) -> int:
+    return WIDE_BYTES if columns >= WIDE_COLUMNS else SMALL_BYTES
+
+
+def _most_values(columns: int) -> int:
+    return WIDE_VALUES if columns >= WIDE_COLUMNS else SMALL_VALUES
 
 
 def read_small(item: ScanItem, file: ScanFile) -> SmallFile | None:
@@ -154,9 +170,10 @@ def _places(item: ScanItem, file: ScanFile, footer: Footer) -> dict[LeafPath, in
         field.name: index for index, field in enumerate(footer.schema) if fold(field.name) not in declared
     }
     columns |= {name: Literal(text=text, type=types[name]) for name, text in file.partition.items()}
+    by_name = Named(columns, exact=item.exact)
     found: dict[LeafPath, int | Literal] = {}
-    for path in dict.fromkeys(path for column_set in item.column_sets for path in column_set.paths):
-        place = named(columns, path[0], exact=item.exact)
+    for path in _paths(item):
+        place = by_name.find(path[0])
         if isinstance(place, int) and ((path[0],) in footer.int96 or not _is_readable(footer.schema.field(place))):
             return None
         found[path] = NULL if place is None else place
@@ -169,10 +186,9 @@ def _is_readable(field: pa.Field) -> bool:
 
 def _is_small(footer: Footer, places: Mapping[LeafPath, int | Literal]) -> bool:
     columns = {place for place in places.values() if isinstance(place, int)}
-    return (
-        footer.rows * max(1, len(columns)) <= SMALL_VALUES
-        and sum(footer.column_bytes[column] for column in columns) <= SMALL_BYTES
-    )
+    return footer.rows * max(1, len(columns)) <= _most_values(len(columns)) and sum(
+        footer.column_bytes[column] for column in columns
+    ) <= _most_bytes(len(columns))
 
 
 def _decoded(uri: str, footer: Footer, columns: Sequence[int]) -> Iterator[pa.Array]:

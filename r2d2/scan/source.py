@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from functools import cached_property
+from typing import Any, Generic, TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -30,23 +31,38 @@ class Source:
         relation: SQL that stands after FROM; its columns are called c0, c1, ….
         columns: Top-level columns by the table's name of them.
         exact: Names that differ by case are different, because the table has such columns.
+        is_stored: It can be read more than once.
     """
 
     relation: str
     columns: Mapping[str, Column]
     exact: bool = False
+    is_stored: bool = True
 
     def column(self, name: str) -> Column | None:
         """The column of this exact name, else the only one that differs by case; None where the source lacks it."""
-        return named(self.columns, name, exact=self.exact)
+        return self._named.find(name)
+
+    @cached_property
+    def _named(self) -> Named[Column]:
+        return Named(self.columns, exact=self.exact)
 
 
-def named(columns: Mapping[str, T], name: str, *, exact: bool) -> T | None:
-    """What has this exact name, else, unless `exact`, the only one whose name differs by case; None: nothing has."""
-    if name in columns or exact:
-        return columns.get(name)
-    folded = [column for other, column in columns.items() if fold(other) == fold(name)]
-    return folded[0] if len(folded) == 1 else None
+class Named(Generic[T]):
+    """Columns to be found by name, as tables name them."""
+
+    def __init__(self, columns: Mapping[str, T], *, exact: bool) -> None:
+        self._columns = columns
+        self._folded: dict[str, list[T]] = {}
+        for name, column in () if exact else columns.items():
+            self._folded.setdefault(fold(name), []).append(column)
+
+    def find(self, name: str) -> T | None:
+        """What has this exact name, else, unless names are exact, the only one whose name differs by case."""
+        if name in self._columns:
+            return self._columns[name]
+        found = self._folded.get(fold(name), [])
+        return found[0] if len(found) == 1 else None
 
 
 def parquet_source(
@@ -132,7 +148,7 @@ def arrow_source(connection: duckdb.DuckDBPyConnection, view: str, schema: pa.Sc
         name: Column(sql=f"source.c{index}", duckdb_type=types[index], type=schema.field(index).type)
         for index, name in enumerate(names)
     }
-    return Source(relation=relation, columns=columns)
+    return Source(relation=relation, columns=columns, is_stored=False)
 
 
 def literal_column(connection: duckdb.DuckDBPyConnection, value: Any, dtype: pa.DataType) -> Column:

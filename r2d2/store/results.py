@@ -35,7 +35,7 @@ RESULT_SCHEMAS: dict[str, pa.Schema] = {
         {"child": _TEXT, "parent": _TEXT, "relation": _TEXT, "bag": _FLAG, "set": _FLAG}
         | {"child_rows": _SIZE, "parent_rows": _SIZE, "columns": _TEXTS, "proof": _TEXT, "recipe_reason": _TEXT}
     ),
-    "unions": pa.schema({"child": _TEXT, "parents": _TEXTS, "set": _FLAG, "bag": _FLAG}),
+    "unions": pa.schema({"child": _TEXT, "parents": _TEXTS, "set": _FLAG, "bag": _FLAG, "recipe_reason": _TEXT}),
     "near": pa.schema(
         {"child": _TEXT, "parent": _TEXT, "estimate": _REAL, "low": _REAL, "high": _REAL, "differing_columns": _TEXTS}
         | {"difference": _TEXT, "columns": _TEXTS, "rows_only_in_child": _REAL, "rows_only_in_child_low": _REAL}

@@ -1,8 +1,8 @@
-"""Which children may be the union of several tables: what metadata and samples leave over, in one job."""
+"""Which children may be the union of several tables: what metadata leaves over, in one job."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -10,8 +10,7 @@ import pyarrow.compute as pc
 
 from r2d2.errors import EngineError
 from r2d2.model import SchemaClass, SchemaGraph, spark_ddl
-from r2d2.scan.compare import Verdict
-from r2d2.scan.plan import Pair, column_order, compared_paths
+from r2d2.scan.plan import column_order, compared_paths
 from r2d2.scan.stored import EVIDENCE, EVIDENCE_TABLES
 from r2d2.session import engine_errors, union_all
 from r2d2.unions.overlap import Block, candidates
@@ -117,34 +116,3 @@ def _answered(evidence: DataFrame, items: DataFrame) -> pa.Table:
         return pa.Table.from_pylist(rows, schema=_FOUND)
 
     return evidence.groupBy("item").cogroup(items.groupBy("item")).applyInArrow(answer, spark_ddl(_FOUND)).toArrow()
-
-
-def not_counted_out(
-    open_children: Mapping[int, Sequence[int]],
-    column_set_of: Mapping[int, int],
-    verdicts: Mapping[Pair, Verdict],
-    threshold_of: Mapping[int, int],
-) -> list[int]:
-    """Children whose sample the candidates may hold together, going by how many of its rows each may hold.
-
-    A verdict over the child's whole sample, as any with a parent whose sample reaches as far, says how many rows that
-    is; what no verdict denies may be held.
-
-    Args:
-        open_children: Candidates by child.
-        column_set_of: By child.
-        verdicts: Of samples, by pair.
-        threshold_of: Of the sample of each table.
-    """
-    kept = []
-    for child, parents in open_children.items():
-        own = {
-            parent: verdicts.get(Pair(child=child, parent=parent, column_set=column_set_of[child]))
-            for parent in parents
-        }
-        whole = [v.distinct for parent, v in own.items() if v and threshold_of[parent] >= threshold_of[child]]
-        sample = max(whole, default=0)
-        held = sum(sample if verdict is None else sample - verdict.missing for verdict in own.values())
-        if not whole or held >= sample:
-            kept.append(child)
-    return kept

@@ -1,20 +1,23 @@
 """Stage *verify*: the only place that asserts a containment.
 
-It does so from the fingerprints of every row of both tables, or because the child's files are all the parent's.
+It does so from the fingerprints of every row of both tables, or because the child's files are all the parent's. Which
+tables hold the rows of a child that none is likely to hold alone is asked along the way: both need every row.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from r2d2.model import Edge, SchemaClass, leaf_key, leaf_path
+from r2d2.model import Edge, SchemaClass, SchemaGraph, leaf_key, leaf_path
 from r2d2.scan.compare import Verdict
+from r2d2.scan.covers import questions_about, read_answers, read_candidates, write_answers
 from r2d2.scan.job import Comparison, compare_tables
-from r2d2.scan.plan import Pair, TableScan, column_order, column_sets, is_sampled_whole
+from r2d2.scan.members import Question
+from r2d2.scan.plan import Pair, TableScan, column_order, column_sets, is_sampled_whole, pairs_of
 from r2d2.scan.stored import VERIFY, read_graph, read_identical, read_pairs, read_verdicts, write_verdicts
 from r2d2.verify.remainders import compare_remainders
 
@@ -54,13 +57,16 @@ def run_verify(run: StageRun, graph_stage: str, identity_stage: str, pairs_stage
     surviving = list(read_pairs(run.store, pairs_stage))
     sampled = sampled_whole(run, surviving, pairs_stage)
     pairs = [pair for pair in surviving if pair not in sampled.verdicts]
+    held = {pair.child for pair, verdict in sampled.verdicts.items() if verdict.missing == 0}
+    questions = _questions(run, graph, pairs, held, identity_stage, pairs_stage)
     scans = [
         TableScan(table=table, harvest=run.inventory.harvests[table], column_sets=sets)
-        for table, sets in sorted(column_sets(pairs, graph).items())
+        for table, sets in sorted(column_sets([*pairs, *pairs_of(questions)], graph).items())
     ]
     spark = run.engine.spark
-    by_rows = compare_tables(spark, scans, pairs, run.kernels, run.engine_frames(spark))
+    by_rows = compare_tables(spark, scans, pairs, run.kernels, run.engine_frames(spark), questions)
     run.fail(VERIFY, by_rows.faults)
+    write_answers(run.store, VERIFY, by_rows.answers)
     sharing = [pair for pair in read_pairs(run.store, identity_stage, name="sharing") if run.inventory.are_active(pair)]
     by_rest = compare_remainders(run, graph, sharing)
     run.fail(VERIFY, by_rest.faults)
@@ -78,6 +84,51 @@ def run_verify(run: StageRun, graph_stage: str, identity_stage: str, pairs_stage
     counts = {"edges": len(edges), "bytes_read": by_rows.bytes_read + by_rest.bytes_read}
     run.store.commit(VERIFY, counts)
     return counts
+
+
+def _questions(
+    run: StageRun,
+    graph: SchemaGraph,
+    pairs: Sequence[Pair],
+    held: Collection[int],
+    identity_stage: str,
+    samples_stage: str,
+) -> list[Question]:
+    """About the children that several tables may hold together, as far as samples leave that open.
+
+    A child of which a pair is left is likely to be in one table, and then it is no union. It is asked about only if
+    that reads no more bytes than would be read again if it is not.
+
+    Args:
+        run: The audit.
+        graph: Its schema classes.
+        pairs: What is compared by all rows.
+        held: Children that are known to be in one table.
+        identity_stage: See `run_verify`.
+        samples_stage: Has asked samples the same.
+    """
+    sharing = {pair.child for pair in read_pairs(run.store, identity_stage, name="sharing")}
+    candidates = read_candidates(run.store)
+    left = {
+        child: candidates[child]
+        for child, answer in read_answers(run.store, samples_stage).items()
+        if not answer.whole and not answer.missing and child in candidates.keys() - {*held, *sharing}
+    }
+    questions = questions_about(left, graph, run.inventory.is_active)
+    paired = {pair.child for pair in pairs}
+    asked = [question for question in questions if question.child not in paired]
+    read = {table for pair in (*pairs, *pairs_of(asked)) for table in (pair.child, pair.parent)}
+    sizes = {table: harvest.table_bytes for table, harvest in run.inventory.harvests.items()}
+    for question in questions:
+        tables = set(question.tables)
+        if question.child in paired and _bytes_of(tables - read, sizes) <= _bytes_of(tables & read, sizes):
+            asked.append(question)
+            read |= tables
+    return asked
+
+
+def _bytes_of(tables: Collection[int], sizes: Mapping[int, int]) -> int:
+    return sum(sizes[table] for table in tables)
 
 
 def sampled_whole(run: StageRun, pairs: Sequence[Pair], samples_stage: str) -> Comparison:

@@ -120,3 +120,14 @@ def test_the_same_tables_give_the_same_recipes_however_they_are_checked(lake: Pl
         assert {**recipe, "setup_sql": setup} == lake.recipes[child]
     folders = {case.name for case in again.cases}
     assert again.proposed == {table for table in lake.proposed if table.split("/")[0] in folders}
+
+
+def test_tables_that_the_engine_reads_have_the_same_recipes(lake: Planted, tmp_path: Path) -> None:
+    """Of odd numbers, whose parents have no NaN: no recipe reads a table whose NaN an engine may lose."""
+    odd = [case for case in lake.cases if case.name[-1] in "13579"]
+    again = audit_planted(tmp_path, odd[::3], "--reader", "engine")
+    assert len({recipe["recipe_kind"] for recipe in again.recipes.values()}) > 3
+    assert {case.child_id for case in again.cases if case.kind} <= again.recipes.keys()
+    for child, recipe in again.recipes.items():
+        setup = [text.replace(str(tmp_path), str(lake.lake.parent)) for text in recipe["setup_sql"]]
+        assert {**recipe, "setup_sql": setup} == lake.recipes[child]

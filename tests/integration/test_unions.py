@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import itertools
+import math
 import random
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from r2d2.recipes import selection
 from r2d2.session import Engine
 from tests.integration.recipe_checks import assert_comes_back, audited
 
@@ -33,20 +36,20 @@ class Random:
     groups: tuple[Tables, ...]
 
     @classmethod
-    def drawn(cls, seed: int) -> Random:
-        """Groups from a literal seed."""
+    def drawn(cls, seed: int, groups: int = GROUPS, times: int = 1) -> Random:
+        """Groups from a literal seed, with so many times the rows."""
         source = random.Random(seed)
-        return cls(groups=tuple(drawn_group(source, number) for number in range(GROUPS)))
+        return cls(groups=tuple(drawn_group(source, number, times) for number in range(groups)))
 
 
-def drawn_group(source: random.Random, number: int) -> Tables:
+def drawn_group(source: random.Random, number: int, times: int) -> Tables:
     """Up to six tables over few rows, so that unions, copies, repeated rows and near misses are all common."""
     names = (f"g{number}_a", f"g{number}_b", f"g{number}_c")
     texts = ("x", "y", None, "z" * 40)
-    universe = [(n // 2, texts[n % 4], n / 4 if n % 3 else None) for n in range(source.choice((12, 40, 40)))]
+    universe = [(n // 2, texts[n % 4], n / 4 if n % 3 else None) for n in range(times * source.choice((12, 40, 40)))]
     tables: Tables = {}
     for table in range(source.randint(3, 6)):
-        rows = source.choices(universe, k=source.choice((0, 2, 5, 9, 9, 30)))
+        rows = source.choices(universe, k=times * source.choice((0, 2, 5, 9, 9, 30)))
         if source.random() < 0.5:
             rows = list(dict.fromkeys(rows))
         if table > 1 and source.random() < 0.6:
@@ -93,10 +96,19 @@ def bag_holds(tables: Tables, child: str, parents: frozenset[str]) -> bool:
 
 
 def test_unions_are_those_of_a_search_of_all_subsets(engine: Engine, tmp_path: Path) -> None:
-    drawn = Random.drawn(36)
+    check_against_all_subsets(engine, tmp_path, Random.drawn(36))
+
+
+@pytest.mark.core("spark")
+def test_unions_of_tables_that_are_sampled_in_part_are_those_of_all_subsets(engine: Engine, tmp_path: Path) -> None:
+    """Tables of more and of fewer than 64 rows; the former are not sampled whole."""
+    check_against_all_subsets(engine, tmp_path, Random.drawn(67, groups=4, times=8), sketch_rows=16)
+
+
+def check_against_all_subsets(engine: Engine, folder: Path, drawn: Random, **options: Any) -> None:
     for group in drawn.groups:
-        write(tmp_path / "lake", group)
-    results = audited(engine, tmp_path / "lake", tmp_path / "out", recipes="chosen")
+        write(folder / "lake", group)
+    results = audited(engine, folder / "lake", folder / "out", recipes="chosen", **options)
     found = {row["child"].removesuffix(".parquet"): row for row in results["unions"]}
     seen = 0
     for tables in drawn.groups:
@@ -108,7 +120,28 @@ def test_unions_are_those_of_a_search_of_all_subsets(engine: Engine, tmp_path: P
             assert found[child]["set"]
             assert found[child]["bag"] == bag_holds(tables, child, parents)
             seen += 1
-    assert seen > 10, "the lake has unions to be found"
+    assert seen > len(drawn.groups) // 2, "the lake has unions to be found"
+
+
+@pytest.mark.parametrize("sketch_rows", [1024, 16])
+def test_a_candidate_that_cannot_be_read_is_left_out(engine: Engine, tmp_path: Path, sketch_rows: int) -> None:
+    universe = [(n, f"row {n}", n / 8) for n in range(900)]
+    tables = {
+        name: (("k", "t", "v"), universe[rows])
+        for name, rows in {
+            "low": slice(500),
+            "high": slice(400, 900),
+            "broken": slice(1, 899),
+            "child": slice(900),
+        }.items()
+    }
+    write(tmp_path / "lake", tables)
+    path = tmp_path / "lake" / "broken.parquet"
+    path.write_bytes(path.read_bytes()[:4] + b"\xff" * 200 + path.read_bytes()[204:])
+    results = audited(engine, tmp_path / "lake", tmp_path / "out", recipes="chosen", sketch_rows=sketch_rows)
+    assert [row["table"] for row in results["failures"]] == ["broken.parquet"]
+    found = [(row["child"], row["parents"]) for row in results["unions"]]
+    assert found == [("child.parquet", ["high.parquet", "low.parquet"])]
 
 
 def test_the_same_lake_has_the_same_unions_whatever_the_keys(engine: Engine, tmp_path: Path) -> None:
@@ -140,7 +173,7 @@ def planted(cases: int = 10) -> Tables:
     tables: Tables = {}
     for number in range(cases):
         columns = (f"p{number}_id", f"p{number}_name", f"p{number}_value")
-        rows: list[Row] = [(n, f"n {n % 7}", n / 4) for n in range(300)]
+        rows: list[Row] = [(n, f"n {n % 7}", math.nan if n % 11 == 5 else n / 4) for n in range(300)]
         if number % 2:
             rows = [*rows, *rows[:20]]  # repeated rows
         cuts = sorted({0, len(rows), 37 + number, 150 + 3 * number})
@@ -159,18 +192,94 @@ def planted(cases: int = 10) -> Tables:
     return tables
 
 
-def test_planted_unions_come_back(engine: Engine, tmp_path: Path) -> None:
+@pytest.mark.parametrize("most_bytes", [selection.MAX_SEARCH_BYTES, 0])
+def test_planted_unions_come_back(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most_bytes: int
+) -> None:
+    """Parts are searched in the rows, or, where tables are too large, taken within the child's bounds."""
+    monkeypatch.setattr(selection, "MAX_SEARCH_BYTES", most_bytes)
     tables = planted()
     write(tmp_path / "lake", tables)
     results = audited(engine, tmp_path / "lake", tmp_path / "out")
     wanted = {f"{kind}{n}.parquet" for kind in ("plain", "cut") for n in range(10)}
     assert {row["child"] for row in results["unions"]} == wanted
-    recipes = {row["child"]: row for row in results["recipes"] if row["recipe_kind"] == "union"}
+    recipes = union_recipes(results)
     assert set(recipes) == wanted
     for child, recipe in recipes.items():
         assert ("WHERE" in recipe["recipe_sql"]) == child.startswith("cut")
-        table = pq.read_table(tmp_path / "lake" / child)
-        assert_comes_back(engine, recipe, table)
+        assert_comes_back(engine, recipe, pq.read_table(tmp_path / "lake" / child))
+
+
+def union_recipes(results: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """By child. Each union has one, or the reason why it has none."""
+    recipes = {row["child"]: row for row in results["recipes"] if row["recipe_kind"] == "union"}
+    for row in results["unions"]:
+        assert (row["recipe_reason"] is None) == (row["child"] in recipes), row
+        assert row["recipe_reason"] is None or len(row["recipe_reason"]) > 20
+    return recipes
+
+
+HARD = ("dropped", "listed", "folded", "again", "keyed")
+"""Unions whose child's bounds hold other rows of the parents too."""
+
+
+def hard(name: str, number: int, odd: float | None) -> dict[str, pa.Table]:
+    """Two parents and a child under a name of HARD, or `floats`, which nothing tells apart; `odd` is some float."""
+    chance = random.Random(number)
+    rows: list[Row] = [
+        (
+            n,
+            chance.choice(("north", "south", None)),
+            chance.choice((odd, None, n / 4 + 0.125)),
+            f"{chance.getrandbits(256):064x}",
+        )
+        for n in range(600)
+    ]
+    low, high = rows[::2], rows[1::2]
+    chosen = [row for row in rows if row[1] == "north"]
+    if name == "folded":  # which rows a parent lacks follows no rule
+        low, high = ([row for row in rows if row[0] > 400 or chance.random() < 0.7] for _ in range(2))
+        chosen = [row for row in rows[:400] if row in low or row in high]
+    elif name == "again":
+        low = [*low, *low[:40]]
+        chosen = [row for row in (*low, *high) if row[1] == "north"]
+    elif name in ("keyed", "floats"):
+        chosen = [row for row in rows if chance.random() < 0.5]
+    columns = [f"{name}{number}_{column}" for column in ("id", "group", "value", "note")]
+    shown = {"dropped": (0, 2, 3), "floats": (2,)}.get(name, (0, 1, 2, 3))
+    if name == "floats":
+        low, high, chosen = ([(0, None, row[0] / 4, "") for row in own] for own in (low, high, chosen))
+    types = (pa.int64(), pa.string(), pa.float64(), pa.string())
+
+    def table(own: list[Row], places: Sequence[int]) -> pa.Table:
+        return pa.table({columns[i]: pa.array([row[i] for row in own], types[i]) for i in places})
+
+    whole = (2,) if name == "floats" else (0, 1, 2, 3)
+    return {"low": table(low, whole), "high": table(high, whole), "child": table(chosen, shown)}
+
+
+@pytest.mark.parametrize("reader", ["files", "engine"])
+@pytest.mark.core("spark")
+def test_parts_of_unions_are_searched_in_rows(engine: Engine, tmp_path: Path, reader: str) -> None:
+    lake = tmp_path / "lake"
+    lake.mkdir()
+    for number, name in enumerate((*HARD, "floats")):
+        odd = math.nan if reader == "files" else 0.5  # no recipe reads a table whose NaN engines may lose
+        for side, table in hard(name, number, odd).items():
+            pq.write_table(table, lake / f"{name}{number}_{side}.parquet")
+    results = audited(engine, lake, tmp_path / "out", reader=reader)
+    recipes = union_recipes(results)
+    wanted = {f"{name}{number}_child.parquet": name for number, name in enumerate(HARD)}
+    assert wanted.keys() <= recipes.keys()
+    (without,) = (row for row in results["unions"] if row["child"] not in recipes)
+    assert "no short predicate" in without["recipe_reason"]
+    (kept,) = (row for row in results["decisions"] if row["table"] == without["child"])
+    assert without["recipe_reason"] in kept["reason"]
+    for child, recipe in recipes.items():
+        assert_comes_back(engine, recipe, pq.read_table(lake / child))
+    for child, name in wanted.items():
+        assert ("DISTINCT" in recipes[child]["recipe_sql"]) == (name == "folded"), child
+        assert (recipes[child]["stored_bytes"] > 0) == (name == "keyed"), child
 
 
 @pytest.mark.open_data
@@ -179,3 +288,7 @@ def test_unions_of_the_real_lake(open_data: Path, engine: Engine, tmp_path: Path
     with (open_data / "truth_union.csv").open() as file:
         truth = {row["child"]: int(row["n_parents_greedy"]) for row in csv.DictReader(file)}
     assert {row["child"]: len(row["parents"]) for row in results["unions"]} == truth
+    recipes = union_recipes(results)
+    assert set(recipes) == set(truth)
+    for child, recipe in recipes.items():
+        assert_comes_back(engine, recipe, pq.read_table(open_data / "parquet" / child))

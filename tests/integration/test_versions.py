@@ -16,6 +16,7 @@ from deltalake import DeltaTable, write_deltalake
 from r2d2.lake.delta.history import old_versions
 from r2d2.model import Format, FoundTable
 from r2d2.session import Engine
+from tests.integration.audit_helpers import RunInProcess, classic_engine
 from tests.integration.recipe_checks import assert_comes_back, audited, bag
 
 pytestmark = pytest.mark.slow
@@ -156,6 +157,41 @@ def test_older_versions_come_back_until_they_may_be_vacuumed(engine: Engine, tmp
         days = 3 if name == "update" else 7
         assert today + dt.timedelta(days) <= recipe["expires"] <= today + dt.timedelta(days + 1)
         assert_comes_back(engine, recipe, pq.read_table(tmp_path / "lake" / f"{name}_old.parquet"))
+
+
+VECTORS = {"marked": "id IN (0, 9, 31)", "marked_more": "id % 7 = 3"}
+"""By version: what was deleted last, of a table whose deletions mark rows in vectors."""
+
+
+def write_with_vectors(folder: str) -> None:
+    """A table by delta-spark, each of whose versions VECTORS some child holds; the newest one has other rows."""
+    with classic_engine() as engine:
+        spark, path = engine.spark, f"{folder}/table"
+        spark.sql(
+            f"CREATE TABLE delta.`{path}` (id bigint, text string, value double) USING delta"
+            " TBLPROPERTIES ('delta.enableDeletionVectors' = 'true')"
+        )
+        rows = "SELECT id, concat('text ', id % 5) AS text, IF(id % 9 = 0, double('NaN'), id / 8D) AS value"
+        spark.sql(f"INSERT INTO delta.`{path}` {rows} FROM range(0, {ROWS}, 1, 1)")
+        for name, deleted in VECTORS.items():
+            spark.sql(f"DELETE FROM delta.`{path}` WHERE {deleted}")
+            pq.write_table(spark.read.format("delta").load(path).toArrow(), f"{folder}/{name}.parquet")
+            spark.sql(f"UPDATE delta.`{path}` SET text = 'after {name}' WHERE id = 12")
+        spark.sql(f"INSERT OVERWRITE delta.`{path}` {rows} FROM range(1000, 1030, 1, 1)")
+
+
+@pytest.mark.java
+def test_versions_with_deletion_vectors_come_back(spark_process: RunInProcess, engine: Engine, tmp_path: Path) -> None:
+    (tmp_path / "lake").mkdir()
+    spark_process(write_with_vectors, str(tmp_path / "lake"))
+    log = (tmp_path / "lake" / "table" / "_delta_log").glob("*.json")
+    assert any('"deletionVector":{' in file.read_text() for file in log)
+    results = audited(engine, tmp_path / "lake", tmp_path / "out")
+    recipes = {row["child"]: row for row in results["recipes"] if row["recipe_kind"] == "version"}
+    assert set(recipes) == {f"{name}.parquet" for name in VECTORS}
+    for child, recipe in recipes.items():
+        assert recipe["parents"] == ["table"]
+        assert_comes_back(engine, recipe, pq.read_table(tmp_path / "lake" / child))
 
 
 def found(path: Path) -> FoundTable:

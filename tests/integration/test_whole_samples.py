@@ -21,7 +21,7 @@ def test_tables_that_were_sampled_whole_are_not_read_again(engine: Engine, tmp_p
     draw = random.Random(11)
     (tmp_path / "lake").mkdir()
     for number in range(12):
-        values = [draw.randrange(6) for _ in range(draw.randrange(40))]
+        values = [draw.randrange(6) for _ in range(draw.randrange(150))]
         columns = {"a": pa.array(values, pa.int64()), "b": ["x" if value < 5 else None for value in values]}
         pq.write_table(pa.table(columns).select(["a", "b"][: 1 + number % 2]), tmp_path / "lake" / f"{number}.parquet")
     whole = run_audit(tmp_path / "lake", tmp_path / "one", spark=engine.spark)

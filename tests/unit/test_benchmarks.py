@@ -529,7 +529,8 @@ def a_run(**changes: Any) -> dict[str, Any]:
 def read_facts_of_a_run() -> dict[str, Any]:
     return {
         "bytes_read": 150, "lake_bytes": 100, "cold_start_seconds": 3.21,
-        "stages": [{"name": "verify", "seconds": 1.5}], "counts": {"minmax_pairs": 7, "minhash_pairs": 5},
+        "stages": [{"name": "verify", "seconds": 1.5}, {"name": "recipes", "seconds": 0.75}],
+        "counts": {"minmax_pairs": 7, "minhash_pairs": 5},
     }  # fmt: skip
 
 
@@ -549,7 +550,8 @@ def test_the_page_tells_times_ratios_and_failures() -> None:
     page = report.page([{"lake": a_lake(), "runs": runs}], {})
     for line in (
         "| mixed | 2.00 | 0.50 | ~400 |",
-        "| mixed | 4.00 | 3.00 | 200 |",
+        "| mixed | 2.50 | 320 |",
+        "| mixed | 4.00 | 200 |",
         "| mixed | `except` | 8 | 2 | 1 | 1 | 0.500 | 0.500 |",
         "* `paper` on mixed: left out: too many pairs.",
         "| mixed | 1.50 | 3.2 | 1,024 |",

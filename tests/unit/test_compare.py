@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from r2d2.errors import EngineError
 from r2d2.model import FileStamp, Fragment, Harvest
-from r2d2.scan.compare import PAIRS, compare_bucket
+from r2d2.scan.bucket import answer_bucket
+from r2d2.scan.compare import PAIRS
 from r2d2.scan.job import check_complete
 from r2d2.scan.plan import Buckets, Pair, TableScan, assign_buckets, deal, items_of, pair_rows
 from r2d2.scan.reports import FINGERPRINTS, REPORT
@@ -35,7 +36,7 @@ def fingerprint_table(bags: dict[int, list[tuple[int, int]]]) -> pa.Table:
 
 
 def pairs_of(*pairs: tuple[int, int], last: int = FULL) -> pa.Table:
-    listed = [{"bucket": 0, "child": c, "parent": p, "column_set": 0, "last": last} for c, p in pairs]
+    listed = [{"bucket": 0, "child": c, "parent": p, "column_set": 0, "last": last, "members": ""} for c, p in pairs]
     return pa.Table.from_pylist(listed, schema=PAIRS)
 
 
@@ -43,7 +44,7 @@ def pairs_of(*pairs: tuple[int, int], last: int = FULL) -> pa.Table:
 def test_verdicts_equal_those_of_counters(
     child: list[tuple[int, int]], parent: list[tuple[int, int]], last: int
 ) -> None:
-    (verdict,) = compare_bucket(fingerprint_table({0: child, 1: parent}), pairs_of((0, 1), last=last)).to_pylist()
+    (verdict,) = answer_bucket(fingerprint_table({0: child, 1: parent}), pairs_of((0, 1), last=last)).to_pylist()
     kept = Counter(row for row in child if row[0] % 2**64 <= last % 2**64)
     there = Counter(parent)
     assert verdict["distinct"] == len(kept)
@@ -56,7 +57,7 @@ def test_reports_pass_through() -> None:
         "bucket": 0, "table": 3, "column_set": REPORT, "packed": b"",
         "rows_read": 5, "bytes_read": 7, "error": "Changed", "message": "changed", "status": "failed",
     }  # fmt: skip
-    found = compare_bucket(pa.Table.from_pylist([report], schema=FINGERPRINTS), pairs_of()).to_pylist()
+    found = answer_bucket(pa.Table.from_pylist([report], schema=FINGERPRINTS), pairs_of()).to_pylist()
     assert [(row["child"], row["table"], row["bytes_read"], row["error"]) for row in found] == [
         (REPORT, 3, 7, "Changed")
     ]
@@ -108,15 +109,15 @@ def test_files_become_items_of_bounded_bytes() -> None:
 @pytest.mark.parametrize(
     "answers",
     [
-        [(2, 3)],  # one of two buckets
-        [(2, 3), (1, 4), (0, 0)],
-        [(2, 3), (0, 4)],  # a row of the child is missing
-        [(2, 3), (1, 3)],  # a row of the parent
+        (1, 3, 7),  # one of two buckets
+        (3, 3, 7),
+        (2, 2, 7),  # a row of the child is missing
+        (2, 3, 6),  # a row of the parent
     ],
 )
-def test_verdicts_without_all_rows_assert_nothing(answers: list[tuple[int, int]]) -> None:
+def test_verdicts_without_all_rows_assert_nothing(answers: tuple[int, int, int]) -> None:
     pair = Pair(child=0, parent=1, column_set=0)
-    rows = [{"child_rows": child, "parent_rows": parent} for child, parent in answers]
-    check_complete(pair, [{"child_rows": 2, "parent_rows": 3}, {"child_rows": 1, "parent_rows": 4}], 2, {0: 3, 1: 7})
+    names = ("buckets", "child_rows", "parent_rows")
+    check_complete(pair, dict(zip(names, (2, 3, 7), strict=True)), 2, {0: 3, 1: 7})
     with pytest.raises(EngineError, match="the engine lost rows"):
-        check_complete(pair, rows, 2, {0: 3, 1: 7})
+        check_complete(pair, dict(zip(names, answers, strict=True)), 2, {0: 3, 1: 7})

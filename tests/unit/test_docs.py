@@ -21,7 +21,7 @@ from r2d2.lake.inventory import FAILURES, FOUND
 from r2d2.prune.page_stage import PAGE_REASONS
 from r2d2.recipes.stored import REASONS, STORED_RECIPES
 from r2d2.scan.compare import PAIRS, VERDICTS
-from r2d2.scan.covers import STORED_UNIONS
+from r2d2.scan.covers import ANSWERS, CANDIDATES, STORED_UNIONS
 from r2d2.scan.reports import FINGERPRINTS
 from r2d2.scan.stored import CLASS_EDGES, CLASSES, EVIDENCE, IDENTICAL, LEAVES_OF_FILES, STORED_PAIRS
 from r2d2.scan.stored import VERDICTS as STORED_VERDICTS
@@ -269,6 +269,8 @@ STORED: dict[str, pa.Schema | pa.StructType] = {
     "minhash/pairs": STORED_PAIRS,
     "minhash/failures": FAILURES,
     "verify/edges": EDGES,
+    "minhash/answers": ANSWERS,
+    "unions/candidates": CANDIDATES,
     "unions/unions": STORED_UNIONS,
     "fragments": FRAGMENT,
     "claims": CLAIM,

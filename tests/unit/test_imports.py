@@ -54,7 +54,7 @@ def parsed(path: Path) -> ast.Module:
 
 def is_kernel(path: Path) -> bool:
     """A module that computes: no entry point, no stage, its jobs, nor what it is given; none asks for pyspark."""
-    return path.stem not in KNOWS_SPARK | {"stage", "job", "remainders", "run"} and not imports_pyspark(parsed(path))
+    return path.stem not in KNOWS_SPARK | {"stage", "job", "bag_job", "remainders", "run"} and not imports_pyspark(parsed(path))
 
 
 KERNELS = [module_name(path) for path in MODULES if is_kernel(path)]

@@ -546,3 +546,11 @@ def test_a_list_of_encodings_of_another_type_is_no_list(tmp_path: Path) -> None:
     (facts,) = read_footer(str(tmp_path / "a.parquet")).facts.groups[0].chunks
     assert facts.encodings is None
     assert facts.dictionary_offset == 4
+
+
+@pytest.mark.parametrize(("columns", "rows", "is_thin"), [(63, 10, False), (64, 10, True), (64, 2000, False)])
+def test_parents_of_many_thin_columns_are_left_to_the_scan(
+    tmp_path: Path, columns: int, rows: int, is_thin: bool
+) -> None:
+    pq.write_table(pa.table({f"c{place}": range(rows) for place in range(columns)}), tmp_path / "t.parquet")
+    assert page_stage._has_thin_columns(harvested(str(tmp_path))[0]) is is_thin

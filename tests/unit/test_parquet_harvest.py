@@ -260,6 +260,19 @@ def harvest_of(lake: Path) -> Harvest:
     return harvest_parquet(found_in(lake))
 
 
+def test_a_footer_is_parsed_once_as_long_as_its_bytes_are_the_same(tmp_path, monkeypatch):
+    path = str(tmp_path / "t.parquet")
+    pq.write_table(pa.table({"a": [1]}), path)
+    first = read_footer(path)
+    assert read_footer(path) is first
+    pq.write_table(pa.table({"b": [1]}), path)
+    assert read_footer(path).schema.names == ["b"]
+    monkeypatch.setattr("r2d2.scan.footer.read._RECENT_BYTES", 0)
+    pq.write_table(pa.table({"c": [1]}), path)
+    assert read_footer(path) == read_footer(path)
+    assert read_footer(path) is not read_footer(path)
+
+
 def test_a_table_of_files_has_the_widest_files_columns(tmp_path):
     write(tmp_path / "t/1.parquet", {"b": [1, None]})
     write(tmp_path / "t/2.parquet", {"a": ["x"], "b": [5], "s": [{"p": 1, "q": "y"}]})

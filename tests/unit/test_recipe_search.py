@@ -29,6 +29,8 @@ COLUMNS = [
 ]
 Row = tuple[Any, ...]
 
+_SPREAD = 0x9E3779B97F4A7C15
+
 reals = st.sampled_from([None, math.nan, 0.0, -1.5, 2.25, 7.0, 1e300])
 texts = st.sampled_from([None, "", "a", "b'c", "ü", "zz"])
 values = [st.integers(-20, 20) | st.none(), reals, texts, st.sampled_from([0, 1, None]), st.integers(-5, 5) | st.none()]
@@ -74,7 +76,7 @@ def labelled(connection: duckdb.DuckDBPyConnection, rows: Sequence[Row], child: 
     types = [pa.int64(), pa.float64(), pa.string(), pa.int64(), pa.int64()]
     stored = {f"v{i}": pa.array([row[i] for row in rows], types[i]) for i in range(len(COLUMNS))}
     for name, own, more in (("parent", rows, stored), ("child", child, {})):
-        places = pa.array([numbers[projected(row)] for row in own], pa.uint64())
+        places = pa.array([numbers[projected(row)] * _SPREAD % (1 << 64) for row in own], pa.uint64())
         connection.register("given", pa.table({"h0": places, "g0": places, **more}))
         connection.execute(f"CREATE TEMP TABLE {name} AS SELECT * FROM given")
     label_rows(connection, 0)
@@ -112,6 +114,7 @@ def test_a_query_returns_exactly_the_child(rows: list[Row], predicate: Predicate
     child = [row for row in rows if selects(predicate, row)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(search, "SAMPLE_ROWS", 8 if small else search.SAMPLE_ROWS)
+        patch.setattr(search, "PART_ROWS", 8 if small else search.PART_ROWS)
         found = query(rows, child)
     if not found.kind:
         assert found.reason
@@ -128,6 +131,7 @@ def test_a_plain_predicate_is_found_where_rows_can_be_told_apart(rows: list[Row]
         return
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(search, "SAMPLE_ROWS", 8 if small else search.SAMPLE_ROWS)
+        patch.setattr(search, "PART_ROWS", 8 if small else search.PART_ROWS)
         found = query(rows, child)
     assert found.kind == "selection"
     assert found_rows(rows, found) == Counter(map(projected, child))

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from r2d2.lake.inventory import Inventory
 from r2d2.model import Edge, Format, FoundTable, Harvest
-from r2d2.recipes.stars import SMALL_CLASS, equal_classes, needed_edges
+from r2d2.recipes.stars import (
+    FIRST_PARENTS,
+    LASTING_PARENTS,
+    SMALL_CLASS,
+    equal_classes,
+    needed_edges,
+    portions,
+)
 
 SCHEMA = pa.schema([("x", pa.int64())])
 
@@ -68,3 +75,22 @@ def test_every_table_keeps_a_way_back(sizes: list[int], unreadable: set[int], mu
         assert len(inside) == 2 * (len(members) - 1)
         assert all(centre in ends for ends in inside)
         assert {parent for child, parent in kept if parent in members and child not in members} <= {centre}
+
+
+@given(tables=st.integers(2, 40), must_stay=st.sets(st.integers(0, 40), max_size=3))
+def test_in_a_chain_few_parents_come_first(tables: int, must_stay: set[int]) -> None:
+    """Each edge is in one portion, the first has a bounded number per child, and what stays is among them."""
+    edges = [edge(a, b, "contained") for a, b in itertools.combinations(range(tables), 2)]
+    found = portions(edges, inventory_of(tables, set()), must_stay)
+    assert sorted(ends(one) for portion in found for one in portion) == sorted(map(ends, edges))
+    for child in range(tables - 1):
+        sizes = [sum(one.child == child for one in portion) for portion in found]
+        assert sizes[0] == min(FIRST_PARENTS, tables - 1 - child)
+        assert all(later <= FIRST_PARENTS << place for place, later in enumerate(sizes))
+        first = {one.parent for one in found[0] if one.child == child}
+        lasting = {table for table in (*must_stay, tables - 1) if child < table < tables}
+        assert len(first & lasting) >= min(LASTING_PARENTS, len(lasting))
+
+
+def ends(one: Edge) -> tuple[int, int]:
+    return one.child, one.parent

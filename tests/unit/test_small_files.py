@@ -198,6 +198,16 @@ def test_files_that_hold_much_more_than_their_bytes_are_read_alone(tmp_path: Pat
     assert read_small_item(replace(item, files=item.files * 20)) is None
 
 
+def test_a_wide_file_is_read_whole_where_a_narrow_one_of_its_size_is_read_alone(tmp_path: Path) -> None:
+    rows = (1 << 18) // 63
+    for columns, is_small in ((64, True), (4, False)):
+        cells = pa.repeat(pa.scalar(7), 64 * rows // columns)
+        table = pa.table({f"c{place}": cells for place in range(columns)})
+        pq.write_table(table, tmp_path / f"{columns}.parquet")
+        item = item_of(0, tmp_path / f"{columns}.parquet", table)
+        assert (read_small_item(item) is not None) is is_small
+
+
 def flipped(data: bytes) -> bytes:
     """A file whose first page cannot be decompressed."""
     return data[:4] + bytes(byte ^ 0xFF for byte in data[4:40]) + data[40:]

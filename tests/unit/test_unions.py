@@ -4,56 +4,67 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from r2d2.errors import EngineError
 from r2d2.model import SchemaClass, SchemaGraph, TypeClass
-from r2d2.scan.compare import Bag, Verdict
+from r2d2.scan import members
+from r2d2.scan.compare import Bag
+from r2d2.scan.covers import Answer, answers_of, questions_about
 from r2d2.scan.evidence import Flag, LeafEvidence, number_key, pack
-from r2d2.scan.plan import Pair
-from r2d2.unions import members
-from r2d2.unions.candidates import blocks_of, not_counted_out
-from r2d2.unions.cover import Kind, is_refuted, minimal, proposed
-from r2d2.unions.members import Question, answers, positions_of, questions_of, questions_text
+from r2d2.scan.members import Kinds, Question, answers, joined, questions_of, questions_text
+from r2d2.unions.candidates import blocks_of
+from r2d2.unions.cover import greedy, is_bag, minimal, outside
 from r2d2.unions.overlap import Block, candidates
 
 Row = tuple[int | None, ...]
 
 # ---- covers
 
-kinds = st.lists(
-    st.builds(
-        Kind,
-        held=st.frozensets(st.integers(0, 7), min_size=1, max_size=4),
-        open=st.just(frozenset[int]()),
-        distinct=st.integers(1, 50),
-    ),
-    min_size=1,
-    max_size=12,
-)
+
+@st.composite
+def held_rows(draw: st.DrawFn) -> Kinds:
+    """Kinds each of which some parent holds."""
+    parents = draw(st.integers(1, 7))
+    holders = st.frozensets(st.integers(0, parents - 1), min_size=1, max_size=4)
+    rows = draw(st.lists(st.tuples(holders, st.integers(1, 50)), min_size=1, max_size=12))
+    held = np.array([[place in own for place in range(parents)] for own, _ in rows])
+    return replace(Kinds.none(parents), held=held, distinct=np.array([count for _, count in rows], np.int64))
 
 
-@given(kinds)
-def test_a_proposed_cover_holds_all_rows_and_a_minimal_one_needs_all_its_tables(kinds: list[Kind]) -> None:
-    cover = proposed(kinds)
-    assert all(kind.held & set(cover) for kind in kinds)
-    assert len(cover) == len(set(cover))
+def greedy_by_hand(kinds: Kinds) -> list[int]:
+    """The cover as docs/unions.md words it."""
+    left = list(zip(kinds.held.tolist(), kinds.distinct.tolist(), strict=True))
+    chosen: list[int] = []
+    while left:
+        gains = [sum(count for held, count in left if held[place]) for place in range(kinds.held.shape[1])]
+        chosen.append(gains.index(max(gains)))
+        left = [(held, count) for held, count in left if not held[chosen[-1]]]
+    return chosen
+
+
+@given(held_rows())
+def test_a_cover_takes_the_table_that_adds_most_and_a_minimal_one_needs_all_its_tables(kinds: Kinds) -> None:
+    cover = greedy(kinds)
+    assert cover == greedy_by_hand(kinds)
     least = minimal(kinds, cover)
-    assert all(kind.held & set(least) for kind in kinds)
-    for table in least:
-        assert not all(kind.held & (set(least) - {table}) for kind in kinds)
-    assert proposed(kinds[::-1]) == cover
+    assert kinds.held[:, least].any(axis=1).all()
+    for place in least:
+        assert not kinds.held[:, [other for other in least if other != place]].any(axis=1).all()
 
 
-def test_rows_that_a_sample_leaves_open_are_no_refutation() -> None:
-    held, may, none = frozenset({1}), frozenset({2}), frozenset[int]()
-    assert not is_refuted([Kind(held=held, open=none, distinct=1), Kind(held=none, open=may, distinct=1)])
-    assert is_refuted([Kind(held=held, open=none, distinct=1), Kind(held=none, open=none, distinct=1)])
-    assert proposed([Kind(held=none, open=may, distinct=100)]) == [2]
+@given(parts=st.lists(held_rows(), max_size=4), parents=st.integers(1, 7))
+def test_the_order_of_buckets_changes_nothing(parts: list[Kinds], parents: int) -> None:
+    own = [part for part in parts if part.held.shape[1] == parents]
+    one, other = joined(own, parents), joined(own[::-1], parents)
+    assert one.pack() == other.pack() == Kinds.unpack(one.pack()).pack()
+    assert greedy(one) == greedy(other)
 
 
 # ---- members of a bucket
@@ -69,55 +80,93 @@ def bag(rows: Sequence[int]) -> Bag:
 bags = st.lists(st.integers(0, 15), max_size=12)
 
 
+def answer_to(question: Question, tables: Sequence[list[int]]) -> Answer:
+    """The answer about tables all of which were read whole."""
+    told = answers({(n, question.column_set): bag(rows) for n, rows in enumerate(tables) if rows}, [question])
+    rows = [{"child_rows": 0, "missing": 0, "packed": b"", **row} for row in told]
+    read = {n: len(own) for n, own in enumerate(tables)}
+    return answers_of(rows, [question], read, set(read))[question.child]
+
+
 @pytest.mark.parametrize("cells", [1, 7, members.CELLS])
-@given(child=bags, parents=st.lists(bags, min_size=1, max_size=5), chosen=st.integers(0, 5))
-def test_members_are_those_of_a_look_at_every_row(
-    cells: int, child: list[int], parents: list[list[int]], chosen: int
-) -> None:
-    tables = [child, *parents]
-    question = Question(
-        child=0,
-        column_set=3,
-        chosen=tuple(range(1, min(chosen, len(parents)) + 1)),
-        others=tuple(range(min(chosen, len(parents)) + 1, len(parents) + 1)),
-        lasts=(-1,) * len(tables),
-    )
+@given(child=bags, parents=st.lists(bags, min_size=1, max_size=5))
+def test_members_are_those_of_a_look_at_every_row(cells: int, child: list[int], parents: list[list[int]]) -> None:
+    question = Question(child=0, column_set=3, parents=tuple(range(1, len(parents) + 1)))
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(members, "CELLS", cells)
-        told = list(answers({(n, 3): bag(rows) for n, rows in enumerate(tables) if rows}, [question]))
-    want: Counter[tuple[frozenset[int], int]] = Counter()
-    for row in set(child):
-        mine = {place for place, parent in enumerate(question.chosen) if row in tables[parent]}
-        its = {place for place, parent in enumerate(question.parents) if row in tables[parent]}
-        there = sum(tables[parent].count(row) for parent in question.chosen)
-        want[frozenset(mine or its), int(child.count(row) > there)] += 1
-    seen: Counter[tuple[frozenset[int], int]] = Counter()
-    for answer in told:
-        if answer["parent"] == -1:
-            seen[positions_of(answer["held"]), 1] += answer["excess"]
-            seen[positions_of(answer["held"]), 0] += answer["distinct"] - answer["excess"]
-            assert answer["open"] == "0"
-    assert +seen == want
-    outside = {answer["parent"]: (answer["distinct"], answer["excess"], answer["rows"]) for answer in told}
-    for parent in question.chosen:
-        own = tables[parent]
-        if own:
-            assert outside[parent] == (len(set(own)), len(set(own) - set(child)), len(own))
+        answer = answer_to(question, [child, *parents])
+    assert (answer.missing > 0) == (not set(child) <= {row for own in parents for row in own})
+    assert answer.rows == tuple(len(own) for own in (child, *parents))
+    assert answer.distinct == tuple(len(set(own)) for own in (child, *parents))
+    if answer.missing:
+        return
+    want = Counter(frozenset(n for n, own in enumerate(parents) if row in own) for row in set(child))
+    seen = [(frozenset(np.flatnonzero(held).tolist()), int(n)) for held, n in each(answer.kinds)]
+    assert sorted(map(str, seen)) == sorted(map(str, want.items()))
+    for size in range(len(parents) + 1):
+        for chosen in itertools.combinations(range(len(parents)), size):
+            there = Counter(row for place in chosen for row in parents[place])
+            if set(child) <= there.keys():
+                assert is_bag(answer.kinds, chosen) == (not Counter(child) - there)
+    for place, own in enumerate(parents):
+        assert outside(answer.kinds, place, answer.distinct[1 + place]) == len(set(own) - set(child))
 
 
-@given(child=bags, parent=bags, reach=st.integers(0, 15))
-def test_above_its_threshold_a_sampled_table_may_hold_a_row(child: list[int], parent: list[int], reach: int) -> None:
+def each(kinds: Kinds) -> Iterator[tuple[np.ndarray, int]]:
+    return zip(kinds.held, kinds.distinct, strict=True)
+
+
+@given(child=bags, parents=st.lists(bags, min_size=3, max_size=5), chosen=st.sets(st.integers(1, 3), min_size=1))
+def test_an_answer_about_many_is_one_about_fewer(child: list[int], parents: list[list[int]], chosen: set[int]) -> None:
+    tables, fewer = [child, *parents], tuple(sorted(chosen))
+    many = answer_to(Question(child=0, column_set=0, parents=tuple(range(1, len(tables)))), tables)
+    few = answer_to(Question(child=0, column_set=0, parents=fewer), tables)
+    told = many.of(fewer)
+    assert (told.rows, told.distinct) == (few.rows, few.distinct)
+    assert many.missing > 0 or (told.missing > 0) == (few.missing > 0)
+    if not many.missing and not few.missing:
+        assert greedy(joined([told.kinds], len(fewer))) == greedy(told.kinds) == greedy(few.kinds)
+        assert is_bag(told.kinds, range(len(fewer))) == is_bag(few.kinds, range(len(fewer)))
+
+
+@given(child=bags, parents=st.lists(bags, min_size=1, max_size=3), reach=st.integers(0, 15))
+def test_a_sample_refutes_only_by_rows_that_all_samples_would_have(
+    child: list[int], parents: list[list[int]], reach: int
+) -> None:
     last = (reach << 60) if reach < 8 else (reach << 60) - (1 << 64)
-    question = Question(child=0, column_set=0, chosen=(), others=(1,), lasts=(-1, last))
-    kept = [row for row in parent if row <= reach]
-    told = list(answers({(n, 0): bag(rows) for n, rows in enumerate((child, kept)) if rows}, [question]))
-    refuted = sum(answer["distinct"] for answer in told if answer["held"] == answer["open"] == "0")
-    assert refuted == len({row for row in child if row <= reach and row not in parent})
+    question = Question(child=0, column_set=0, parents=tuple(range(1, len(parents) + 1)), last=last)
+    kept = [child, *([row for row in own if row <= reach] for own in parents)]
+    told = list(answers({(n, 0): bag(rows) for n, rows in enumerate(kept) if rows}, [question]))
+    assert any(row["missing"] for row in told) == (
+        not {row for row in child if row <= reach} <= {row for own in parents for row in own}
+    )
+    assert not any(row.get("packed") for row in told), "a sample names no holders"
+
+
+def test_answers_without_all_rows_assert_nothing() -> None:
+    question = Question(child=0, column_set=0, parents=(1, 2))
+    tables = {(0, 0): bag([1, 2]), (1, 0): bag([1]), (2, 0): bag([2, 3])}
+    told = [{"child_rows": 0, "missing": 0, "packed": b"", **row} for row in answers(tables, [question])]
+    read = {0: 2, 1: 1, 2: 2}
+    assert answers_of(told, [question], read, set(read))[0].missing == 0
+    assert answers_of(told, [question], {0: 2, 1: 1}, {0, 1}) == {}, "the third table has a fault"
+    for table in read:
+        with pytest.raises(EngineError, match="the engine lost rows"):
+            answers_of(told, [question], {**read, table: 9}, set(read))
 
 
 def test_questions_travel_as_text() -> None:
-    question = Question(child=1, column_set=2, chosen=(3,), others=(4, 5), lasts=(-1, 7, 8, 9))
+    question = Question(child=1, column_set=2, parents=(4, 5), last=7)
     assert questions_of(questions_text([question])) == [question]
+
+
+def test_questions_are_about_tables_that_are_active() -> None:
+    tables = SchemaClass(id=0, names=frozenset({("a",)}), exact=False, tables=(0, 1, 2, 3))
+    graph = SchemaGraph(classes=(tables,), edges=((0, 0),))
+    candidates = {3: [1, 2], 0: [1, 2, 3], 1: [0, 3]}
+    assert questions_about(candidates, graph, lambda table: table != 3) == [
+        Question(child=0, column_set=0, parents=(1, 2))
+    ]
 
 
 # ---- candidates by metadata
@@ -201,44 +250,3 @@ def test_blocks_put_the_children_of_a_class_against_all_that_have_their_columns(
     graph = SchemaGraph(classes=classes, edges=((0, 0), (0, 1), (1, 1)))
     (block,) = blocks_of(graph, children={0, 2}, parents={1, 2, 3, 4})
     assert block == Block(column_set=0, children=(0,), parents=(((0, 1, 4), (0,)), ((2, 3), (0,))))
-
-
-# ---- what verdicts of samples say
-
-
-@pytest.mark.parametrize(
-    ("missing", "thresholds", "kept"),
-    [
-        ((6, 5), (9, 9), False),  # 4 and 5 of 10 rows
-        ((5, 5), (9, 9), True),
-        ((6, None), (9, 9), True),  # nothing is known of the second
-        ((10, 10), (3, 3), True),  # neither sample reaches as far as the child's: its size is not known
-        ((10, 10), (9, 3), False),
-    ],
-)
-def test_samples_count_out_a_child(missing: tuple[int | None, ...], thresholds: tuple[int, int], kept: bool) -> None:
-    pairs = {n: Pair(child=0, parent=n, column_set=5) for n in (1, 2)}
-    verdicts = {
-        pairs[n]: Verdict(distinct=10, missing=m, excess=m)
-        for n, m in zip((1, 2), missing, strict=True)
-        if m is not None
-    }
-    reach = {0: 9, 1: thresholds[0], 2: thresholds[1]}
-    assert not_counted_out({0: [1, 2]}, {0: 5}, verdicts, reach) == ([0] if kept else [])
-
-
-@given(samples=st.lists(st.frozensets(st.integers(0, 9)), min_size=2, max_size=4), asked=st.sets(st.integers(0, 3)))
-def test_a_child_that_the_candidates_hold_is_never_counted_out(samples: list[frozenset[int]], asked: set[int]) -> None:
-    child = frozenset().union(*samples)
-    verdicts = {
-        Pair(child=9, parent=n, column_set=0): Verdict(distinct=len(child), missing=len(child - own), excess=0)
-        for n, own in enumerate(samples)
-        if n in asked
-    }
-    reach = dict.fromkeys((9, *range(len(samples))), 1)
-    assert not_counted_out({9: list(range(len(samples)))}, {9: 0}, verdicts, reach) == [9]
-
-
-def test_positions_are_those_that_are_set() -> None:
-    for places in itertools.chain.from_iterable(itertools.combinations(range(10), size) for size in range(4)):
-        assert positions_of(f"{sum(1 << place for place in places):x}") == set(places)

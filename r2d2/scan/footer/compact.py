@@ -36,7 +36,10 @@ def read_struct(data: bytes, at: int, wanted: Wanted) -> tuple[dict[int, Any], i
     found: dict[int, Any] = {}
     field = 0
     while (head := data[at]) != _STOP:
-        field, at = (field + (head >> 4), at + 1) if head > 15 else signed(data, at + 1)
+        if head > 15:
+            field, at = field + (head >> 4), at + 1
+        else:
+            field, at = signed(data, at + 1)
         kind = head & 15
         wanted_kind, read = wanted.get(field, _NOT_WANTED)
         if kind in (TRUE, _FALSE):
@@ -51,6 +54,9 @@ def read_struct(data: bytes, at: int, wanted: Wanted) -> tuple[dict[int, Any], i
 
 def signed(data: bytes, at: int) -> tuple[int, int]:
     """An integer of any width."""
+    number = data[at]
+    if number < 128:  # most are: the case is worth a line
+        return (number >> 1) ^ -(number & 1), at + 1
     number, at = _varint(data, at)
     return (number >> 1) ^ -(number & 1), at
 
@@ -68,7 +74,8 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 def binary(data: bytes, at: int) -> tuple[bytes, int]:
     """Bytes or text."""
-    size, at = _varint(data, at)
+    size = data[at]
+    size, at = (size, at + 1) if size < 128 else _varint(data, at)
     return data[at : at + size], at + size
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +21,8 @@ _MAGIC = b"PAR1"
 _ENCRYPTED_MAGIC = b"PARE"
 _TRAILER_BYTES = 8
 _FIRST_READ_BYTES = 1 << 16
+_RECENT_BYTES = 16 << 20
+"""Stored bytes of the footers that are kept; parsed they take about eight times as much."""
 _UNREADABLE = (pa.ArrowException, OSError, ValueError, OverflowError, RuntimeError)
 
 
@@ -69,6 +73,14 @@ def read_footer(uri: str) -> Footer:
     """
     name = repr(os.path.basename(uri))
     data, data_end = _footer_bytes(uri, name)
+    known = _RECENT.get(data, data_end)
+    if known is None:
+        known = _parsed(data, data_end, name)
+        _RECENT.put(known)
+    return known
+
+
+def _parsed(data: bytes, data_end: int, name: str) -> Footer:
     metadata = _parse(data, name)
     facts = _facts(data, metadata, name)
     schema, int96 = footer_schema(metadata, name)
@@ -87,6 +99,33 @@ def read_footer(uri: str) -> Footer:
         metadata=metadata,
     )
 
+
+class _Recent:
+    """The footers that were parsed last, by their bytes: each stage of an audit reads those of the same files."""
+
+    def __init__(self) -> None:
+        self._footers: OrderedDict[tuple[bytes, int], Footer] = OrderedDict()
+        self._lock = threading.Lock()
+        self._bytes = 0
+
+    def get(self, data: bytes, data_end: int) -> Footer | None:
+        """The footer of these bytes that ends a file at this place."""
+        with self._lock:
+            if (data, data_end) in self._footers:
+                self._footers.move_to_end((data, data_end))
+            return self._footers.get((data, data_end))
+
+    def put(self, footer: Footer) -> None:
+        """Remember a footer, and forget the oldest ones that are too many."""
+        with self._lock:
+            if self._footers.setdefault((footer.data, footer.data_end), footer) is footer:
+                self._bytes += footer.footer_bytes
+            while self._bytes > _RECENT_BYTES:
+                _, oldest = self._footers.popitem(last=False)
+                self._bytes -= oldest.footer_bytes
+
+
+_RECENT = _Recent()
 
 # --- bytes ------------------------------------------------------------------------------------------------------------
 

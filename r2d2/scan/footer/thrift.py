@@ -201,7 +201,7 @@ def _column_chunk(data: bytes, at: int) -> tuple[ChunkFacts, int]:
 
 
 def _encoding(data: bytes, at: int) -> tuple[tuple[int | None, int | None, int | None], int]:
-    found, at = read_struct(data, at, {1: _SMALL, 2: _SMALL, 3: _SMALL})
+    found, at = read_struct(data, at, _ENCODING)
     return (found.get(1), found.get(2), found.get(3)), at
 
 
@@ -211,6 +211,7 @@ def _column_order(data: bytes, at: int) -> tuple[bool, int]:
 
 
 _BOUND, _COUNT, _FLAG, _SMALL = (BINARY, binary), (I64, signed), (TRUE, signed), (I32, signed)
+_ENCODING = {1: _SMALL, 2: _SMALL, 3: _SMALL}
 _STATISTICS = {1: _BOUND, 2: _BOUND, 3: _COUNT, 5: _BOUND, 6: _BOUND, 7: _FLAG, 8: _FLAG, 9: _COUNT}
 _COLUMN_METADATA = {
     4: _SMALL,

@@ -1,0 +1,36 @@
+"""Kernel: all questions about one bucket of fingerprints, those about pairs and those about several parents."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from r2d2.scan.compare import VERDICTS, bags_of, verdicts
+from r2d2.scan.members import answers, questions_of
+from r2d2.scan.reports import REPORT
+
+_REPORT_COLUMNS = ["table", "rows_read", "bytes_read", "error", "message", "status"]
+_NO_REPORT = {"table": REPORT, "rows_read": 0, "bytes_read": 0, "error": "", "message": "", "status": ""}
+_NO_COUNTS = dict.fromkeys(("distinct", "missing", "excess", "child_rows", "parent_rows"), 0)
+_NO_VERDICT = {"child": REPORT, "parent": REPORT, "column_set": REPORT, **_NO_COUNTS, "packed": b""}
+
+
+def answer_bucket(fingerprints: pa.Table, questions: pa.Table) -> pa.Table:
+    """Answers about a bucket, with the reports found among its fingerprints.
+
+    Args:
+        fingerprints: Schema FINGERPRINTS; a fingerprint may come in several rows whose counts add up.
+        questions: Schema PAIRS.
+
+    Returns:
+        Schema VERDICTS: one row per pair, then what `members.answers` says, then one row per report.
+    """
+    is_report = pc.equal(fingerprints["column_set"], REPORT)
+    bags = bags_of(fingerprints.filter(pc.invert(is_report)))
+    is_pair = pc.equal(questions["members"], "")
+    asked = [q for text in questions.filter(pc.invert(is_pair))["members"].to_pylist() for q in questions_of(text)]
+    rows = [{**_NO_VERDICT, **_NO_REPORT, **verdict} for verdict in verdicts(bags, questions.filter(is_pair))]
+    rows += [{**_NO_VERDICT, **_NO_REPORT, **answer} for answer in answers(bags, asked)]
+    reports = fingerprints.filter(is_report).select(_REPORT_COLUMNS).to_pylist()
+    rows += [{**_NO_VERDICT, **row} for row in reports]
+    return pa.Table.from_pylist(rows, schema=VERDICTS)

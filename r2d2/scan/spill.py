@@ -1,0 +1,272 @@
+"""Fingerprints in files of the work folder instead of the engine's shuffle, for engines that hold it in memory.
+
+One job writes: each task a file of its own, in *runs* that are sorted by bucket. Another one reads: each task its
+buckets, one after the other, from all files. So a task holds a run or a bucket at a time, however many fingerprints
+there are.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from r2d2.errors import EngineError
+from r2d2.model import spark_ddl
+from r2d2.scan.files import filesystem
+from r2d2.scan.plan import deal
+from r2d2.scan.reports import FINGERPRINTS, REPORT, SPILLED, Words, spilled_batch
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+SPILLED_ROWS = 4_000_000
+"""Expected fingerprints of a job from which on it spills them: 64 MB, of which an engine may hold several copies."""
+
+RUN_BYTES = 32 << 20
+
+BucketAnswer = Callable[[pa.Table, pa.Table], pa.Table]
+"""A kernel that is given the fingerprints and the questions of one bucket."""
+
+Kernel = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
+
+_TASKS = pa.schema(
+    [
+        ("files", pa.list_(pa.string())),
+        ("segments", pa.list_(pa.binary())),  # by bucket: words that name file, start and end of each segment
+        ("questions", pa.list_(pa.binary())),  # by bucket, as an Arrow stream
+    ]
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spill:
+    """Where fingerprints are spilled to, and when.
+
+    Attributes:
+        folder: Path or URL of a folder that all workers reach.
+        least_rows: Expected fingerprints of a comparison from which on it spills them.
+        run_bytes: Fingerprints that a writing task holds before it sorts and writes them.
+    """
+
+    folder: str
+    least_rows: int = SPILLED_ROWS
+    run_bytes: int = RUN_BYTES
+
+
+@contextmanager
+def spill_folder(spill: Spill) -> Iterator[str]:
+    """A folder for the files of one comparison, which go when the block ends."""
+    folder = f"{spill.folder}/{uuid.uuid4().hex}"
+    fs, path = filesystem(folder)
+    with _engine_error("written"):
+        fs.makedirs(path, exist_ok=True)
+    try:
+        yield folder
+    finally:
+        fs.invalidate_cache()
+        if fs.exists(path):  # in an object store only once there are files in it
+            fs.rm(path, recursive=True)
+
+
+def answer_from_files(
+    spark: SparkSession,
+    told: pa.Table,
+    tasks: int,
+    *,
+    questions: pa.Table,
+    answer: BucketAnswer,
+    schema: pa.Schema,
+) -> pa.Table:
+    """The second job: answers to all questions, and what `answer` makes of the reports.
+
+    Args:
+        spark: Session of the audit.
+        told: What `writer` has yielded in all tasks.
+        tasks: Into which the job is dealt.
+        questions: Rows with a `bucket`, besides whatever `answer` understands.
+        answer: See BucketAnswer.
+        schema: Of what it returns.
+    """
+    told = told.cast(FINGERPRINTS)
+    is_index = pc.equal(told["column_set"], SPILLED)
+    reported = answer(told.filter(pc.invert(is_index)), questions.schema.empty_table())
+    work = _tasks_of(told.filter(is_index), questions, tasks)
+    if not work.num_rows:
+        return reported
+    read = spark.createDataFrame(work).repartition(work.num_rows).mapInArrow(_reader(answer), spark_ddl(schema))
+    return pa.concat_tables([reported, read.toArrow().cast(schema)])
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def writer(folder: str, run_bytes: int) -> Kernel:
+    """The kernel of the first job, behind the scan: FINGERPRINTS in, the same with SPILLED rows in their place out."""
+
+    def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        return spill_batches(batches, f"{folder}/{uuid.uuid4().hex}", run_bytes)
+
+    return write
+
+
+def spill_batches(batches: Iterable[pa.RecordBatch], uri: str, run_bytes: int) -> Iterator[pa.RecordBatch]:
+    """Write fingerprints to a file of their own, if there are any.
+
+    Args:
+        batches: Schema FINGERPRINTS.
+        uri: Of the file.
+        run_bytes: See Spill.
+
+    Yields:
+        The reports as they are and, once the file is complete, a row for each of its runs: see SPILLED.
+
+    Raises:
+        EngineError: If it cannot be written: this ends the audit.
+    """
+    runs = _Runs(uri)
+    held: list[pa.RecordBatch] = []
+    size = 0
+    for batch in batches:
+        rows = batch.cast(FINGERPRINTS)
+        is_report = pc.equal(rows["column_set"], REPORT)
+        if pc.any(is_report).as_py():
+            yield rows.filter(is_report)
+        held.append(rows.filter(pc.invert(is_report)))
+        size += held[-1].nbytes
+        if size >= run_bytes:
+            runs.add(held)
+            held, size = [], 0
+    runs.add(held)
+    runs.close()
+    yield spilled_batch(uri, runs.indexes)
+
+
+class _Runs:
+    """A file of runs, made when there is something to write.
+
+    Attributes:
+        indexes: Of each run: bucket, start and end of each segment.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.indexes: list[Words] = []
+        self._uri = uri
+        self._file: Any = None
+        self._end = 0
+
+    def add(self, batches: Sequence[pa.RecordBatch]) -> None:
+        """Write some rows as a run: one serialized batch per bucket."""
+        rows = pa.Table.from_batches(batches, FINGERPRINTS).combine_chunks()
+        if not rows.num_rows:
+            return
+        buckets = rows["bucket"].to_numpy()
+        order = np.argsort(buckets, kind="stable")
+        index: list[tuple[int, int, int]] = []
+        for places in np.split(order, np.flatnonzero(np.diff(buckets[order])) + 1):
+            (segment,) = rows.take(pa.array(places)).to_batches()
+            start = self._end
+            self._write(segment.serialize())
+            index.append((int(buckets[places[0]]), start, self._end))
+        self.indexes.append(np.array(index, np.int64))
+
+    def close(self) -> None:
+        """Complete the file."""
+        if self._file is not None:
+            with _engine_error("written"):
+                self._file.close()
+
+    def _write(self, data: pa.Buffer) -> None:
+        with _engine_error("written"):
+            if self._file is None:
+                fs, path = filesystem(self._uri)
+                self._file = fs.open(path, "wb")
+            self._file.write(memoryview(data))
+        self._end += data.size
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def _tasks_of(indexes: pa.Table, questions: pa.Table, tasks: int) -> pa.Table:
+    """The buckets that are asked about, with where their fingerprints lie, dealt into tasks of about equal bytes."""
+    files = indexes["message"].to_pylist()
+    segments = [np.frombuffer(packed.as_buffer(), np.int64).reshape(-1, 3) for packed in indexes["packed"]]
+    numbers = np.repeat(np.arange(len(files)), [len(own) for own in segments])
+    found = np.column_stack([np.concatenate([np.empty((0, 3), np.int64), *segments]), numbers])
+    by_bucket = _by_key(found[:, 0])
+    asked = _by_key(questions["bucket"].to_numpy())
+    places = {bucket: found[by_bucket[bucket]] if bucket in by_bucket else found[:0] for bucket in asked}
+    buckets = sorted(asked)
+    costs = [int((places[bucket][:, 2] - places[bucket][:, 1]).sum()) for bucket in buckets]
+    dealt = [[buckets[place] for place in own] for own in deal(costs, tasks)]
+    rows = [
+        {
+            "files": files,
+            "segments": [places[bucket][:, [3, 1, 2]].tobytes() for bucket in own],
+            "questions": [_stream(questions.take(pa.array(asked[bucket]))) for bucket in own],
+        }
+        for own in dealt
+    ]
+    return pa.Table.from_pylist(rows, schema=_TASKS)
+
+
+def _by_key(keys: npt.NDArray[Any]) -> dict[int, npt.NDArray[np.int64]]:
+    """The places of each key."""
+    order = np.argsort(keys, kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(keys[order])) + 1) if len(keys) else []
+    return {int(keys[places[0]]): places for places in groups}
+
+
+def _stream(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def _reader(answer: BucketAnswer) -> Kernel:
+    def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for task in batch.to_pylist():
+                for segments, asked in zip(task["segments"], task["questions"], strict=True):
+                    rows = read_segments(task["files"], np.frombuffer(segments, np.int64).reshape(-1, 3))
+                    yield from answer(rows, pa.ipc.open_stream(asked).read_all()).to_batches()
+
+    return read
+
+
+def read_segments(files: Sequence[str], segments: npt.NDArray[np.int64]) -> pa.Table:
+    """The rows of FINGERPRINTS that lie in some segments, each a file's number, its start and its end there.
+
+    Raises:
+        EngineError: If they cannot be read whole.
+    """
+    batches: list[pa.RecordBatch] = []
+    if len(segments):
+        numbers, starts, ends = segments.T.tolist()
+        fs, _ = filesystem(files[numbers[0]])
+        with _engine_error("read"):
+            found = fs.cat_ranges([filesystem(files[n])[1] for n in numbers], starts, ends, on_error="raise")
+            for data, start, end in zip(found, starts, ends, strict=True):
+                if not isinstance(data, bytes) or len(data) != end - start:
+                    raise OSError
+                batches.append(pa.ipc.read_record_batch(pa.py_buffer(data), FINGERPRINTS))
+    return pa.Table.from_batches(batches, FINGERPRINTS)
+
+
+@contextmanager
+def _engine_error(done: str) -> Iterator[None]:
+    """Say that a file of the work folder could not be written or read."""
+    try:
+        yield
+    except (OSError, pa.ArrowException) as exc:
+        message = f"fingerprints in the work folder could not be {done} ({type(exc).__name__}): is it full?"
+        raise EngineError(message) from exc

@@ -1,0 +1,85 @@
+"""Audits whose fingerprints all go through files of the work folder find what all others find."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from r2d2 import pipeline
+from r2d2.errors import EngineError
+from r2d2.scan import job
+from r2d2.scan.spill import Spill, spill_folder
+from r2d2.session import Engine
+from tests.integration import lake_makers as makers
+from tests.integration.audit_helpers import run_audit
+from tests.integration.lake_makers import EdgeFact, edge_facts, expected_edges
+from tests.integration.test_audit_property import assert_same
+
+
+@pytest.fixture
+def spilled(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Every comparison spills, every batch is a run; the folders that comparisons were given."""
+    folders: list[str] = []
+
+    @contextmanager
+    def watched(spill: Spill) -> Iterator[str]:
+        with spill_folder(spill) as folder:
+            folders.append(folder)
+            yield folder
+        assert not Path(folder).exists()
+
+    monkeypatch.setattr(Engine, "shuffles_in_memory", True)
+    monkeypatch.setattr(pipeline, "Spill", partial(Spill, least_rows=0, run_bytes=1))
+    monkeypatch.setattr(job, "spill_folder", watched)
+    yield folders
+    assert folders
+
+
+@pytest.mark.core
+def test_edges_are_those_of_brute_force(engine: Engine, spilled: list[str], tmp_path: Path) -> None:
+    check_edges(engine, tmp_path, reader="auto")
+
+
+def test_the_engines_reader_spills_too(engine: Engine, spilled: list[str], tmp_path: Path) -> None:
+    check_edges(engine, tmp_path, reader="engine")
+
+
+@pytest.mark.parametrize("reader", ["files", "engine"])
+def test_a_work_folder_that_cannot_be_written_ends_the_audit(
+    engine: Engine, spilled: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: str
+) -> None:
+    """Also where the engine reads the tables: it is not their fault."""
+
+    @contextmanager
+    def missing(spill: Spill) -> Iterator[str]:
+        with spill_folder(spill) as folder:
+            spilled.append(folder)
+            yield f"{folder}/missing"
+
+    monkeypatch.setattr(job, "spill_folder", missing)
+    (tmp_path / "lake").mkdir()
+    for name in "ab":
+        pq.write_table(pa.table({"x": [1, 2]}), tmp_path / "lake" / f"{name}.parquet")
+    with pytest.raises(EngineError, match="fingerprints in the work folder could not be written"):
+        run_audit(tmp_path / "lake", tmp_path / "out", spark=engine.spark, reader=reader, no_unions=True)
+
+
+def check_edges(engine: Engine, folder: Path, *, reader: str) -> None:
+    """The edges of a random lake with a broken table are those that its rows have."""
+    meaning = makers.write_lake(random.Random(9), makers.random_lake(random.Random(5), 14), folder / "lake")
+    (folder / "lake" / "broken.parquet").write_bytes(b"PAR1 is no table PAR1")
+    options = {"reader": reader, "no_unions": True, "recipes": "chosen"}
+    found = run_audit(folder / "lake", folder / "out", spark=engine.spark, **options)
+    judged = {row["table"] for row in found.tables if row["status"] == "ok"}
+    assert found.status("broken.parquet") == "failed"
+    assert judged == set(meaning) if reader == "auto" else len(judged) > len(meaning) / 2
+    expected: set[EdgeFact] = expected_edges({name: meaning[name] for name in judged})
+    assert expected
+    assert_same(edge_facts(pa.Table.from_pylist(found.edges)), expected)

@@ -1,0 +1,90 @@
+"""Databases of kernels are used again, and nothing of a kernel stays in them."""
+
+from __future__ import annotations
+
+import gc
+import os
+import weakref
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+from r2d2.scan import duck
+from r2d2.scan.duck import KernelLimits, connect
+
+LIMITS = KernelLimits(machine_bytes=200 << 20)
+
+
+@pytest.fixture(autouse=True)
+def no_databases_wait() -> Iterator[None]:
+    duck._IDLE.clear()
+    yield
+    duck._IDLE.clear()
+
+
+def waiting() -> int:
+    return len(duck._IDLE[LIMITS])
+
+
+def test_what_a_kernel_made_is_gone() -> None:
+    table = pa.table({"x": range(10_000)})
+    held = weakref.ref(table)
+    with connect(LIMITS) as connection:
+        connection.execute("CREATE TEMP TABLE made AS SELECT 1")
+        connection.register("given", table)
+        connection.execute("SET preserve_insertion_order = true")
+        reader = connection.sql("SELECT * FROM given").to_arrow_reader(100)
+        next(reader)
+    assert waiting() == 1
+    del table, reader
+    gc.collect()
+    assert held() is None
+    with connect(LIMITS) as connection:
+        assert waiting() == 0
+        names = (
+            "SELECT table_name FROM duckdb_tables() UNION ALL SELECT view_name FROM duckdb_views() WHERE NOT internal"
+        )
+        assert connection.sql(names).fetchall() == []
+        settings = "SELECT current_setting('preserve_insertion_order'), current_setting('TimeZone')"
+        assert connection.sql(settings).fetchall() == [(False, "UTC")]
+
+
+def test_a_database_with_an_error_is_not_used_again() -> None:
+    with pytest.raises(duckdb.Error), connect(LIMITS) as connection:
+        connection.execute("SELECT nothing")
+    assert waiting() == 0
+
+
+def test_one_that_was_closed_meanwhile_is_replaced() -> None:
+    with connect(LIMITS):
+        pass
+    duck._IDLE[LIMITS][0].root.close()
+    with connect(LIMITS) as connection:
+        assert connection.sql("SELECT 1").fetchall() == [(1,)]
+
+
+def test_what_was_spilled_is_removed() -> None:
+    with connect(LIMITS) as connection:
+        ((scratch,),) = connection.sql("SELECT current_setting('temp_directory')").fetchall()
+        connection.execute(
+            "CREATE TEMP TABLE long AS SELECT hash(range) AS a, hash(-range) AS b FROM range(15_000_000)"
+        )
+        assert os.listdir(scratch)
+    assert not os.path.exists(scratch)
+    assert waiting() == 0
+
+
+def test_kernels_at_the_same_time_have_databases_of_their_own() -> None:
+    def count(number: int) -> int:
+        with connect(LIMITS) as connection:
+            connection.execute(f"CREATE TABLE shared AS SELECT {number} AS x")
+            ((found,),) = connection.sql("SELECT x FROM shared").fetchall()
+            connection.execute("DROP TABLE shared")
+        return int(found)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(count, range(40))) == list(range(40))
+    assert 1 <= waiting() <= 4
