@@ -15,6 +15,8 @@ PACKAGE = Path(r2d2.__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE.parent) for path in PACKAGE.rglob("*.py"))
 KNOWS_SPARK = {"session", "pipeline", "planning", "cli", "sample"}
 """Modules of the top level that may import pyspark when they are imported."""
+JOBS = {"stage", "job", "bag_job", "remainders", "run"}
+"""Modules of packages that may."""
 OUTSIDE_CONNECT = {"sparkContext", "_jvm", "_jdf", "_jsparkSession", "_jsc", "rdd", "_sc", "SparkContext"}
 
 
@@ -54,7 +56,7 @@ def parsed(path: Path) -> ast.Module:
 
 def is_kernel(path: Path) -> bool:
     """A module that computes: no entry point, no stage, its jobs, nor what it is given; none asks for pyspark."""
-    return path.stem not in KNOWS_SPARK | {"stage", "job", "bag_job", "remainders", "run"} and not imports_pyspark(parsed(path))
+    return path.stem not in KNOWS_SPARK | JOBS and not imports_pyspark(parsed(path))
 
 
 KERNELS = [module_name(path) for path in MODULES if is_kernel(path)]
