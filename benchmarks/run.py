@@ -26,12 +26,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import duckdb
+
 from benchmarks.lakes.lake import FACTS, Facts, read_facts, read_truth, write_lake
 from benchmarks.lakes.shapes import SHAPES
 from benchmarks.peers.__main__ import from_json
 from benchmarks.peers.registry import PEERS, Peer
 from benchmarks.peers.tables import Answer, Edge
 from benchmarks.process_tree import Finished, run_watched
+from r2d2.scan.duck import quote_name, quote_text
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -68,7 +71,8 @@ class Run:
         cpu_seconds, read_bytes: Of the timed part and, but for R2D2, what it starts for it; not extrapolated.
         wall_seconds, process_cpu_seconds, peak_rss_bytes: Of the whole process tree.
         sets, bags: What it found; None where it looks for none.
-        wrong_proposals: Deletions that it proposes whose table is not contained, as a bag, in a named parent.
+        wrong_proposals: Deletions that it proposes whose table is not contained, as a bag, in a named parent, nor in
+            several of them together.
     """
 
     peer: str
@@ -144,7 +148,11 @@ def judged(peer: Peer, answer: Answer, folder: Path) -> dict[str, Any]:
     """An answer beside the truth, as attributes of a run."""
     sets, bags = read_truth(folder, bag=False), read_truth(folder, bag=True)
     found_sets, found_bags = (None, answer.edges) if peer.bag else (answer.edges, answer.bag_edges)
-    wrong = [table for table, parents in answer.proposals if not any((table, parent) in bags for parent in parents)]
+    wrong = [
+        table
+        for table, parents in answer.proposals
+        if not any((table, parent) in bags for parent in parents) and not held_together(folder, table, parents)
+    ]
     facts = {name: answer.facts[name] for name in KEPT_FACTS if name in answer.facts}
     return {
         "seconds": round(answer.seconds, 3),
@@ -158,6 +166,23 @@ def judged(peer: Peer, answer: Answer, folder: Path) -> dict[str, Any]:
         "wrong_proposals": len(wrong) if answer.bag_edges is not None else None,
         "facts": facts,
     }
+
+
+def held_together(folder: Path, table: str, parents: Sequence[str]) -> bool:
+    """Whether some tables of a lake hold the bag of a table's rows together: the truth names single parents only."""
+    if len(parents) < 2:
+        return False
+    with duckdb.connect() as connection:
+        child, *others = (stored_rows(folder / "tables" / name) for name in (table, *parents))
+        columns = ", ".join(map(quote_name, connection.sql(f"FROM {child}").columns))
+        union = " UNION ALL ".join(f"SELECT {columns} FROM {other}" for other in others)
+        return not connection.sql(f"SELECT {columns} FROM {child} EXCEPT ALL ({union}) LIMIT 1").fetchall()
+
+
+def stored_rows(table: Path) -> str:
+    """The rows of a table, a file or a folder of them, as a relation of DuckDB's SQL."""
+    files = sorted(table.rglob("*.parquet")) if table.is_dir() else [table]
+    return f"read_parquet([{', '.join(quote_text(str(file)) for file in files)}], hive_partitioning = false)"
 
 
 def quality(found: frozenset[Edge] | None, truth: set[Edge], asked: frozenset[Edge] | None) -> Quality | None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import tempfile
 import uuid
 from collections import defaultdict, deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import duckdb
@@ -71,7 +72,7 @@ class _Database:
     """A database, by the connection that keeps it open, and the folder that it would spill to."""
 
     root: duckdb.DuckDBPyConnection
-    scratch: str
+    scratch: str  # below `_private_folder`; made by DuckDB once it spills
 
     def close(self) -> None:
         self.root.close()
@@ -94,7 +95,7 @@ def _idle_database(limits: KernelLimits) -> tuple[_Database, duckdb.DuckDBPyConn
 
 
 def _new_database(limits: KernelLimits) -> tuple[_Database, duckdb.DuckDBPyConnection]:
-    scratch = os.path.join(tempfile.gettempdir(), f"r2d2-spill-{uuid.uuid4().hex}")
+    scratch = os.path.join(_private_folder(), uuid.uuid4().hex)
     root = duckdb.connect(
         config={
             "threads": limits.threads,
@@ -112,8 +113,19 @@ def _new_database(limits: KernelLimits) -> tuple[_Database, duckdb.DuckDBPyConne
         raise
 
 
+def _private_folder() -> str:
+    """A folder that only this user may look into, the same for all processes: some of them end without clearing up."""
+    folder = os.path.join(tempfile.gettempdir(), f"r2d2-spill-{os.getuid()}")
+    with suppress(FileExistsError):
+        os.mkdir(folder, mode=0o700)
+    found = os.lstat(folder)
+    is_private = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not stat.S_IMODE(found.st_mode) & 0o077
+    return folder if is_private else tempfile.mkdtemp(prefix="r2d2-spill-")
+
+
 def _connected(database: _Database) -> duckdb.DuckDBPyConnection:
     connection = database.root.cursor()
+    connection.execute("SET preserve_insertion_order = false")
     _hide_progress(connection)
     _set_up(connection)
     return connection
@@ -128,7 +140,6 @@ def connect_beside(connection: duckdb.DuckDBPyConnection) -> Iterator[duckdb.Duc
 
 
 def _set_up(connection: duckdb.DuckDBPyConnection) -> None:
-    connection.execute("SET preserve_insertion_order = false")
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute(f"SET disabled_optimizers = '{_BELIEVE_STATISTICS}'")
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import gc
 import os
+import stat
+import tempfile
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import duckdb
 import pyarrow as pa
@@ -73,8 +76,17 @@ def test_what_was_spilled_is_removed() -> None:
             "CREATE TEMP TABLE long AS SELECT hash(range) AS a, hash(-range) AS b FROM range(15_000_000)"
         )
         assert os.listdir(scratch)
+        assert stat.S_IMODE(os.stat(os.path.dirname(scratch)).st_mode) == 0o700
     assert not os.path.exists(scratch)
     assert waiting() == 0
+
+
+def test_a_folder_that_others_may_read_is_not_spilled_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / f"r2d2-spill-{os.getuid()}").mkdir(mode=0o755)
+    private = Path(duck._private_folder())
+    assert private.parent == tmp_path
+    assert stat.S_IMODE(private.stat().st_mode) == 0o700
 
 
 def test_kernels_at_the_same_time_have_databases_of_their_own() -> None:
