@@ -40,6 +40,11 @@ if TYPE_CHECKING:
 MOST_PARENTS = 64
 """Parents of one union whose parts are searched."""
 
+SEARCHED_SHARE = 2
+"""Times the bytes of the lake that are read at most to search the parts of all unions."""
+LEAST_SEARCHED_BYTES = 64 << 20
+"""This much is always read."""
+
 _DAY_MICROSECONDS = 86_400_000_000
 
 Bounds = Mapping[LeafPath, Mapping[str, Any]]
@@ -61,7 +66,10 @@ def offer_unions(run: StageRun, _: Sequence[Edge]) -> Offer:
             bounded[union] = reason
         else:
             searched.append(union)
-    found = _search(run, searched)
+    affordable = _affordable(run, searched)
+    too_many = "the unions of this lake are too many for the parts of all of them to be searched"
+    reasons |= {(union.child, SEVERAL): too_many for union in searched if union not in affordable}
+    found = _search(run, affordable)
     recipes += found.recipes
     for union, recipe in _within_bounds(run, list(bounded)).items():
         if recipe is None:
@@ -104,6 +112,19 @@ def _why_not_searched(run: StageRun, union: Union) -> str | None:
     if len(union.parents) > MOST_PARENTS:
         return f"there are more than {MOST_PARENTS} parents, whose parts are not searched"
     return too_large([run.inventory.harvests[table] for table in union.tables], sum(union.parent_rows))
+
+
+def _affordable(run: StageRun, unions: Sequence[Union]) -> list[Union]:
+    """The unions whose parts are searched: those that read least for what they save, until the lake was read twice."""
+    harvests = run.inventory.harvests
+    room = max(LEAST_SEARCHED_BYTES, SEARCHED_SHARE * sum(harvest.table_bytes for _, harvest in run.inventory.active()))
+    cost = {union: sum(harvests[table].table_bytes for table in union.tables) for union in unions}
+    kept = set()
+    for union in sorted(unions, key=lambda union: (cost[union] / (1 + harvests[union.child].table_bytes), union.child)):
+        room -= cost[union]
+        if room >= 0:
+            kept.add(union)
+    return [union for union in unions if union in kept]
 
 
 @dataclass(frozen=True, kw_only=True)
