@@ -62,6 +62,8 @@ def check_recipes(
         engine_frame_of: Rows of a child that the engine reads.
         known: Sums of children's rows; those of others are added, so that no child is read twice.
     """
+    from pyspark.errors import PySparkException
+
     known = {} if known is None else known
     good: list[Recipe] = []
     refused: dict[Recipe, str] = {}
@@ -69,17 +71,18 @@ def check_recipes(
     pending = _batches(recipes)
     while pending:
         batch = pending.pop()
-        checked = _try(spark, batch, inventory, kernels, engine_frame_of, known)
-        if checked is not None:
-            confirmed, read = checked
-            good += confirmed
-            refused |= {recipe: f"{_a(recipe)} gave other rows when it was run" for recipe in batch}
-            bytes_read += read
-        elif len(batch) > 1:
-            pending += [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
-        else:
-            log.info("a recipe of kind %s does not run on this engine", batch[0].kind)
-            refused[batch[0]] = f"{_a(batch[0])} does not run on this engine, or returns other columns"
+        try:
+            confirmed, read = _run(spark, batch, inventory, kernels, engine_frame_of, known)
+        except (PySparkException, EngineError):
+            if len(batch) > 1:
+                pending += [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
+            else:
+                log.info("a recipe of kind %s does not run on this engine", batch[0].kind)
+                refused[batch[0]] = f"{_a(batch[0])} does not run on this engine, or returns other columns"
+            continue
+        good += confirmed
+        refused |= {recipe: f"{_a(recipe)} gave other rows when it was run" for recipe in batch}
+        bytes_read += read
     for recipe in good:
         refused.pop(recipe, None)
     return Checked(good=good, refused=refused, bytes_read=bytes_read)
@@ -109,23 +112,6 @@ def _agree(names: dict[str, str], own: dict[str, str]) -> bool:
     return all(names.get(folded, statement) == statement for folded, statement in own.items())
 
 
-def _try(
-    spark: SparkSession,
-    batch: Sequence[Recipe],
-    inventory: Inventory,
-    kernels: Kernels,
-    engine_frame_of: FrameOf,
-    known: dict[int, BagSum],
-) -> tuple[list[Recipe], int] | None:
-    """Check a batch in one job; None if the job failed."""
-    from pyspark.errors import PySparkException
-
-    try:
-        return _run(spark, batch, inventory, kernels, engine_frame_of, known)
-    except (PySparkException, EngineError):
-        return None
-
-
 def _run(
     spark: SparkSession,
     batch: Sequence[Recipe],
@@ -134,6 +120,7 @@ def _run(
     engine_frame_of: FrameOf,
     known: dict[int, BagSum],
 ) -> tuple[list[Recipe], int]:
+    """The recipes of a batch that give their children back, found out in one job, and bytes that it read."""
     offset = len(inventory.found)
     numbered = {offset + number: recipe for number, recipe in enumerate(batch)}
     defined: set[str] = set()
@@ -153,7 +140,7 @@ def _run(
     return good, summed.bytes_read
 
 
-def rebuilt(spark: SparkSession, recipe: Recipe, schema: pa.Schema, defined: set[str] | None = None) -> DataFrame:
+def rebuilt(spark: SparkSession, recipe: Recipe, schema: pa.Schema, defined: set[str]) -> DataFrame:
     """The rows of a recipe, columns renamed c0, c1, ….
 
     Args:
@@ -165,11 +152,10 @@ def rebuilt(spark: SparkSession, recipe: Recipe, schema: pa.Schema, defined: set
     Raises:
         TableUnsupported: If names, order or types are not the child's.
     """
-    done = set() if defined is None else defined
     for statement in recipe.setup_sql:
-        if statement not in done:
+        if statement not in defined:
             spark.sql(statement)
-            done.add(statement)
+            defined.add(statement)
     frame = spark.sql(recipe.recipe_sql)
     want = [(column.name, _plain(spark_type(column.type))) for column in schema]
     have = [(column.name, _plain(column.dataType.simpleString())) for column in frame.schema]

@@ -205,13 +205,13 @@ def _labels(parent: Fingerprints, child: Fingerprints) -> pa.Table:
     """The columns f, n and y of a parent's rows, computed for a part of the fingerprints at a time."""
     rows = len(parent[0])
     numbers, wanted, labels = np.empty(rows, np.int64), np.empty(rows, np.int64), np.empty(rows, np.int8)
-    bits = max(0, ((rows + len(child[0])) // PART_ROWS).bit_length())
+    bits = ((rows + len(child[0])) // PART_ROWS).bit_length()
     following = 0
     for part in range(1 << bits):
         own, others = (_of_part(lanes[0], part, bits) for lanes in (parent, child))
         first, second = (np.concatenate([parent[lane][own], child[lane][others]]) for lane in (0, 1))
         ids, firsts = numbered(first, second)
-        here, theirs = ids[: len(ids) - np.count_nonzero(others)], ids[len(ids) - np.count_nonzero(others) :]
+        here, theirs = np.split(ids, [np.count_nonzero(own)])
         n, m = (np.bincount(side, minlength=len(firsts))[here] for side in (theirs, here))
         numbers[own], wanted[own] = following + here, n
         labels[own] = np.where(n == 0, NEGATIVE, np.where(n >= m, POSITIVE, AMBIGUOUS))

@@ -6,17 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
 from r2d2.errors import EngineError, TableFault
 from r2d2.scan.bag_sums import SUMS, BagSum, summed
-from r2d2.scan.job import AfterScan, FrameOf, Kernels, faults_of, over_fingerprints
+from r2d2.scan.job import AfterScan, FrameOf, Kernels, faults_of, gathered, over_fingerprints
 from r2d2.scan.plan import Buckets, TableScan
 from r2d2.scan.reports import REPORT
-from r2d2.session import union_all
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import SparkSession
 
 _ONE_BUCKET = Buckets(first=0, count=1)
 
@@ -50,7 +47,7 @@ def sum_tables(spark: SparkSession, scans: Sequence[TableScan], kernels: Kernels
     """
     buckets = dict.fromkeys((scan.table for scan in scans), _ONE_BUCKET)
     after = AfterScan(kernel=summed, schema=SUMS)
-    rows, found = over_fingerprints(spark, scans, buckets, kernels, engine_frame_of, _collected, after)
+    rows, found = over_fingerprints(spark, scans, buckets, kernels, engine_frame_of, gathered(SUMS), after)
     told = rows.to_pylist()
     reports = [row for row in told if row["column_set"] == REPORT]
     faults, rows_of = faults_of(reports, scans, found)
@@ -66,9 +63,3 @@ def sum_tables(spark: SparkSession, scans: Sequence[TableScan], kernels: Kernels
         faults=faults,
         bytes_read=engine_bytes + sum(row["bytes_read"] for row in reports),
     )
-
-
-def _collected(frames: Sequence[DataFrame]) -> pa.Table:
-    if not frames:
-        return SUMS.empty_table()
-    return union_all(frames).toArrow()

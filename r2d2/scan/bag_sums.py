@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from r2d2.scan.reports import FINGERPRINTS, REPORT, unpack
+from r2d2.scan.reports import FINGERPRINTS, NO_REPORT, REPORT, signed, unpack
 
 Words = npt.NDArray[np.uint64]
 
@@ -33,8 +33,6 @@ SUMS = pa.schema(
         pa.field("status", pa.string()),
     ]
 )
-_REPORT_COLUMNS = ("rows_read", "bytes_read", "error", "message", "status")
-_NO_REPORT: dict[str, Any] = {"rows_read": 0, "bytes_read": 0, "error": "", "message": "", "status": ""}
 _MASK = (1 << 64) - 1
 
 
@@ -84,7 +82,7 @@ def summed(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         rows = batch.cast(FINGERPRINTS)
         is_report = pc.equal(rows["column_set"], REPORT)
-        reports += rows.filter(is_report).select(["table", "column_set", *_REPORT_COLUMNS]).to_pylist()
+        reports += rows.filter(is_report).select(["table", "column_set", *NO_REPORT]).to_pylist()
         kept = rows.filter(pc.invert(is_report))
         keys = zip(kept["table"].to_pylist(), kept["column_set"].to_pylist(), strict=True)
         for key, packed in zip(keys, kept["packed"], strict=True):
@@ -95,9 +93,5 @@ def summed(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 
 
 def _row(table: int, column_set: int, own: BagSum) -> dict[str, Any]:
-    words = {f"word{number}": _signed(word) for number, word in enumerate(own.words)}
-    return {**_NO_REPORT, "table": table, "column_set": column_set, "rows": own.rows, **words}
-
-
-def _signed(word: int) -> int:
-    return word - (1 << 64) if word >= 1 << 63 else word
+    words = {f"word{number}": signed(word) for number, word in enumerate(own.words)}
+    return {**NO_REPORT, "table": table, "column_set": column_set, "rows": own.rows, **words}

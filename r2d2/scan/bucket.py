@@ -7,12 +7,18 @@ import pyarrow.compute as pc
 
 from r2d2.scan.compare import VERDICTS, bags_of, verdicts
 from r2d2.scan.members import answers, questions_of
-from r2d2.scan.reports import REPORT
+from r2d2.scan.reports import NO_REPORT, REPORT
 
-_REPORT_COLUMNS = ["table", "rows_read", "bytes_read", "error", "message", "status"]
-_NO_REPORT = {"table": REPORT, "rows_read": 0, "bytes_read": 0, "error": "", "message": "", "status": ""}
 _NO_COUNTS = dict.fromkeys(("distinct", "missing", "excess", "child_rows", "parent_rows"), 0)
-_NO_VERDICT = {"child": REPORT, "parent": REPORT, "column_set": REPORT, **_NO_COUNTS, "packed": b""}
+_NO_VERDICT = {
+    "child": REPORT,
+    "parent": REPORT,
+    "column_set": REPORT,
+    **_NO_COUNTS,
+    "packed": b"",
+    "table": REPORT,
+    **NO_REPORT,
+}
 
 
 def answer_bucket(fingerprints: pa.Table, questions: pa.Table) -> pa.Table:
@@ -29,8 +35,8 @@ def answer_bucket(fingerprints: pa.Table, questions: pa.Table) -> pa.Table:
     bags = bags_of(fingerprints.filter(pc.invert(is_report)))
     is_pair = pc.equal(questions["members"], "")
     asked = [q for text in questions.filter(pc.invert(is_pair))["members"].to_pylist() for q in questions_of(text)]
-    rows = [{**_NO_VERDICT, **_NO_REPORT, **verdict} for verdict in verdicts(bags, questions.filter(is_pair))]
-    rows += [{**_NO_VERDICT, **_NO_REPORT, **answer} for answer in answers(bags, asked)]
-    reports = fingerprints.filter(is_report).select(_REPORT_COLUMNS).to_pylist()
+    rows = [{**_NO_VERDICT, **verdict} for verdict in verdicts(bags, questions.filter(is_pair))]
+    rows += [{**_NO_VERDICT, **answer} for answer in answers(bags, asked)]
+    reports = fingerprints.filter(is_report).select(["table", *NO_REPORT]).to_pylist()
     rows += [{**_NO_VERDICT, **row} for row in reports]
     return pa.Table.from_pylist(rows, schema=VERDICTS)

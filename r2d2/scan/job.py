@@ -162,14 +162,19 @@ def run_in_buckets(
         return over_fingerprints(spark, scans, buckets, kernels, engine_frame_of, meet)
     with spill_folder(spill) as folder:
         after = AfterScan(kernel=writer(folder, spill.run_bytes), schema=FINGERPRINTS)
-        told, faults = over_fingerprints(spark, scans, buckets, kernels, engine_frame_of, _collected, after)
+        told, faults = over_fingerprints(spark, scans, buckets, kernels, engine_frame_of, gathered(FINGERPRINTS), after)
         with engine_errors():
             rows = answer_from_files(spark, told, kernels.tasks, questions=questions, answer=answer, schema=schema)
     return rows, faults
 
 
-def _collected(frames: Sequence[DataFrame]) -> pa.Table:
-    return union_all(frames).toArrow() if frames else FINGERPRINTS.empty_table()
+def gathered(schema: pa.Schema) -> Callable[[Sequence[DataFrame]], pa.Table]:
+    """Collects the rows of frames of a schema as they are."""
+
+    def gather(frames: Sequence[DataFrame]) -> pa.Table:
+        return union_all(frames).toArrow() if frames else schema.empty_table()
+
+    return gather
 
 
 def over_fingerprints(

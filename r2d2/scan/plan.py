@@ -20,6 +20,7 @@ from r2d2.scan.evidence import of_file
 from r2d2.scan.field_ids import has_stored_names
 from r2d2.scan.items import EVERYTHING, ColumnSet, ScanFile, ScanItem
 from r2d2.scan.members import Question, questions_text
+from r2d2.scan.reports import signed
 
 ITEM_BYTES = 64 << 20
 """Compressed bytes of files that make a work item of their own."""
@@ -140,7 +141,7 @@ def pair_rows(pairs: Sequence[Pair], buckets: Mapping[int, Buckets], thresholds:
     columns = {
         "bucket": repeated(buckets[pair.child].first for pair in pairs) + np.arange(rows) - repeated(ends - counts),
         **{name: repeated(getattr(pair, name) for pair in pairs) for name in ("child", "parent", "column_set")},
-        "last": repeated(_signed(min(thresholds[pair.child], thresholds[pair.parent]) - 1) for pair in pairs),
+        "last": repeated(signed(min(thresholds[pair.child], thresholds[pair.parent]) - 1) for pair in pairs),
     }
     arrays = {name: pa.array(column).cast(PAIRS.field(name).type) for name, column in columns.items()}
     return pa.table({**arrays, "members": pa.repeat("", rows)}, schema=PAIRS)
@@ -152,7 +153,7 @@ def member_rows(
     """The rows of PAIRS with questions about several parents, one per bucket; `last` of each is filled in."""
     by_bucket: dict[int, list[Question]] = {}
     for question in questions:
-        last = _signed(min(thresholds[table] for table in question.tables) - 1)
+        last = signed(min(thresholds[table] for table in question.tables) - 1)
         own = buckets[question.child]
         for number in range(own.count):
             by_bucket.setdefault(own.first + number, []).append(replace(question, last=last))
@@ -164,10 +165,6 @@ def member_rows(
 def pairs_of(questions: Iterable[Question]) -> list[Pair]:
     """Child and parent of some questions, for all parents."""
     return [Pair(child=q.child, parent=parent, column_set=q.column_set) for q in questions for parent in q.parents]
-
-
-def _signed(word: int) -> int:
-    return word - (1 << 64) if word >= 1 << 63 else word
 
 
 def items_of(scan: TableScan, buckets: Buckets) -> list[ScanItem]:

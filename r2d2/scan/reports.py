@@ -32,6 +32,8 @@ FINGERPRINTS = pa.schema(
 REPORT, SPILLED = -1, -2
 """Column sets of rows that are no fingerprints. SPILLED: `message` is a file that holds fingerprints, and `packed` has
 bucket, start and end of its segments as 64-bit words."""
+NO_REPORT: dict[str, Any] = {"rows_read": 0, "bytes_read": 0, "error": "", "message": "", "status": ""}
+"""What a row that is no report has in the columns of one."""
 LIE, HIDDEN_NAN = "lie", "hidden NaN"
 """Status of reports that are no end of an item: the message names a file and a leaf whose metadata is wrong, or in
 which `observe.hides_nan` holds."""
@@ -59,6 +61,11 @@ def unpack(packed: Any) -> tuple[Words, Words, Words | None]:
     rows = int(words[0])
     first, second, count = words[1 : 1 + rows], words[1 + rows : 1 + 2 * rows], words[1 + 2 * rows :]
     return first, second, count if len(count) else None
+
+
+def signed(word: int) -> int:
+    """An unsigned 64-bit word as the signed one of the same bits."""
+    return word - (1 << 64) if word >= 1 << 63 else word
 
 
 def below(threshold: int, first: UnsignedWords, second: UnsignedWords) -> tuple[UnsignedWords, UnsignedWords]:
@@ -168,7 +175,7 @@ def spilled_batch(uri: str, indexes: list[Words]) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist(rows, schema=FINGERPRINTS)
 
 
-_NOTHING = {"packed": b"", "rows_read": 0, "bytes_read": 0, "error": "", "message": "", "status": ""}
+_NOTHING = {**NO_REPORT, "packed": b""}
 
 
 def _row(item: ScanItem, **told: Any) -> dict[str, Any]:

@@ -9,15 +9,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r2d2.recipes.columns import Kind, PredicateColumn
-from r2d2.recipes.search import Found
 from r2d2.recipes.union_search import Parts, UnionSource, find_parts
 from r2d2.scan.duck import KernelLimits, connect
-from tests.unit.test_recipe_search import COLUMNS, Row, projected, rows_of_parent, selects, values
+from tests.unit.test_recipe_search import COLUMNS, Row, found_rows, projected, rows_of_parent, values
 
 parents_of_rows = st.lists(rows_of_parent, min_size=2, max_size=4)
 
@@ -46,18 +44,6 @@ def search(parents: Sequence[Sequence[Row]], child: Sequence[Row], key_bytes: in
         return find_parts(connection, sources, most_key_bytes=key_bytes, may_collapse=True, repeats=repeats)
 
 
-def given_rows(rows: Sequence[Row], found: Found) -> Counter[Row]:
-    """What the query of a part returns, by the oracle."""
-    if found.keys is not None:
-        keys = pq.read_table(pa.BufferReader(found.keys.content))
-        listed = set(zip(*(column.to_pylist() for column in keys.columns), strict=True))
-        places = [[column.path for column in COLUMNS].index(path) for path in found.keys.paths]
-        return Counter(projected(row) for row in rows if tuple(stored(row, place) for place in places) in listed)
-    assert found.predicate is not None
-    chosen = Counter(projected(row) for row in rows if found.predicate == ((),) or selects(found.predicate, row))
-    return Counter(dict.fromkeys(chosen, 1)) if found.kind == "distinct" else chosen
-
-
 def stored(row: Row, place: int) -> Any:
     """A value as a key list holds it."""
     if COLUMNS[place].kind is Kind.DATE and row[place] is not None:
@@ -67,7 +53,7 @@ def stored(row: Row, place: int) -> Any:
 
 def rebuilt(parents: Sequence[Sequence[Row]], parts: Parts) -> Counter[Row]:
     """What all parts give together."""
-    together = sum((given_rows(parents[source.parent], found) for source, found in parts.of), Counter[Row]())
+    together = sum((found_rows(parents[source.parent], found) for source, found in parts.of), Counter[Row]())
     return Counter(dict.fromkeys(together, 1)) if parts.collapse else together
 
 
