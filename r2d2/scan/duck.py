@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import stat
 import tempfile
-import uuid
 from collections import defaultdict, deque
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import duckdb
@@ -54,77 +52,62 @@ def connect(limits: KernelLimits) -> Iterator[duckdb.DuckDBPyConnection]:
     ms of processor time, so those that were used without an error and spilled nothing wait for the next call; what a
     connection had created or registered went with it.
     """
-    database, connection = _idle_database(limits) or _new_database(limits)
-    is_sound = False
-    try:
-        with connection:
-            yield connection
-        is_sound = not os.path.exists(database.scratch)
-    finally:
-        if is_sound:
-            _IDLE[limits].append(database)
-        else:
-            database.close()
+    root = _idle_database(limits) or _new_database(limits)
+    with _private_folder() as folder:
+        scratch = os.path.join(folder, "spilled")  # made by DuckDB once it spills
+        is_sound = False
+        try:
+            with _connected(root, scratch) as connection:
+                yield connection
+            is_sound = not os.path.exists(scratch)
+        finally:
+            if is_sound:
+                _IDLE[limits].append(root)
+            else:
+                root.close()
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Database:
-    """A database, by the connection that keeps it open, and the folder that it would spill to."""
-
-    root: duckdb.DuckDBPyConnection
-    scratch: str  # below `_private_folder`; made by DuckDB once it spills
-
-    def close(self) -> None:
-        self.root.close()
-        shutil.rmtree(self.scratch, ignore_errors=True)
+_IDLE: dict[KernelLimits, deque[duckdb.DuckDBPyConnection]] = defaultdict(deque)
+"""Databases that wait, by the connections that keep them open."""
 
 
-_IDLE: dict[KernelLimits, deque[_Database]] = defaultdict(deque)
-
-
-def _idle_database(limits: KernelLimits) -> tuple[_Database, duckdb.DuckDBPyConnection] | None:
+def _idle_database(limits: KernelLimits) -> duckdb.DuckDBPyConnection | None:
     while True:
         try:
-            database = _IDLE[limits].pop()  # which threads may do at once
+            root = _IDLE[limits].pop()  # which threads may do at once
+            root.execute("SELECT 1")
         except IndexError:
             return None
-        try:
-            return database, _connected(database)
         except duckdb.Error:  # an error that ends a database was met, and reported, by the kernel before
-            database.close()
+            root.close()
+        else:
+            return root
 
 
-def _new_database(limits: KernelLimits) -> tuple[_Database, duckdb.DuckDBPyConnection]:
-    scratch = os.path.join(_private_folder(), uuid.uuid4().hex)
-    root = duckdb.connect(
+def _new_database(limits: KernelLimits) -> duckdb.DuckDBPyConnection:
+    return duckdb.connect(
         config={
             "threads": limits.threads,
             "memory_limit": f"{limits.memory_bytes}B",
-            "temp_directory": scratch,
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
         }
     )
-    database = _Database(root=root, scratch=scratch)
+
+
+@contextmanager
+def _private_folder() -> Iterator[str]:
+    """A folder that only this user may look into, for one call."""
+    folder = tempfile.mkdtemp(prefix="r2d2-spill-")
     try:
-        return database, _connected(database)
-    except BaseException:
-        database.close()
-        raise
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _private_folder() -> str:
-    """A folder that only this user may look into, the same for all processes: some of them end without clearing up."""
-    folder = os.path.join(tempfile.gettempdir(), f"r2d2-spill-{os.getuid()}")
-    with suppress(FileExistsError):
-        os.mkdir(folder, mode=0o700)
-    found = os.lstat(folder)
-    is_private = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not stat.S_IMODE(found.st_mode) & 0o077
-    return folder if is_private else tempfile.mkdtemp(prefix="r2d2-spill-")
-
-
-def _connected(database: _Database) -> duckdb.DuckDBPyConnection:
-    connection = database.root.cursor()
+def _connected(root: duckdb.DuckDBPyConnection, scratch: str) -> duckdb.DuckDBPyConnection:
+    connection = root.cursor()
+    connection.execute(f"SET temp_directory = {quote_text(scratch)}")
     connection.execute("SET preserve_insertion_order = false")
     _hide_progress(connection)
     _set_up(connection)

@@ -64,7 +64,7 @@ def test_a_database_with_an_error_is_not_used_again() -> None:
 def test_one_that_was_closed_meanwhile_is_replaced() -> None:
     with connect(LIMITS):
         pass
-    duck._IDLE[LIMITS][0].root.close()
+    duck._IDLE[LIMITS][0].close()
     with connect(LIMITS) as connection:
         assert connection.sql("SELECT 1").fetchall() == [(1,)]
 
@@ -81,12 +81,17 @@ def test_what_was_spilled_is_removed() -> None:
     assert waiting() == 0
 
 
-def test_a_folder_that_others_may_read_is_not_spilled_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_folder_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    (tmp_path / f"r2d2-spill-{os.getuid()}").mkdir(mode=0o755)
-    private = Path(duck._private_folder())
-    assert private.parent == tmp_path
-    assert stat.S_IMODE(private.stat().st_mode) == 0o700
+    for _ in range(2):
+        with connect(LIMITS) as connection:
+            (folder,) = tmp_path.iterdir()
+            ((scratch,),) = connection.sql("SELECT current_setting('temp_directory')").fetchall()
+            assert Path(scratch).parent == folder
+        assert list(tmp_path.iterdir()) == []
+    with pytest.raises(duckdb.Error), connect(LIMITS) as connection:
+        connection.execute("SELECT nothing")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_kernels_at_the_same_time_have_databases_of_their_own() -> None:
