@@ -136,7 +136,7 @@ def no_pages(*_: Any) -> Any:
     return PageVerdicts()
 
 
-def all_survive(run: StageRun, _: str, pairs_stage: str) -> dict[str, int]:
+def all_survive(run: StageRun, _graph: str, _evidence: str, pairs_stage: str) -> dict[str, int]:
     """MinHash that looks at no row: every pair survives."""
     from r2d2.scan.stored import MINHASH, read_pairs, write_leaves, write_pairs, write_verdicts
 
@@ -157,7 +157,7 @@ ABLATIONS: Mapping[str, Ablation] = {
     ),
     "boxes": Ablation(says="no look at single files", replaced=(("r2d2.prune.blocks", "has_files", no_files),)),
     "pages": Ablation(
-        says="no dictionaries and bounds of pages", replaced=(("r2d2.prune.stage", "refuted_by_pages", no_pages),)
+        says="no dictionaries and bounds of pages", replaced=(("r2d2.prune.page_stage", "refuted_by_pages", no_pages),)
     ),
     "MinHash": Ablation(says="no samples", replaced=(("r2d2.pipeline", "run_minhash", all_survive),)),
     "file identity": Ablation(

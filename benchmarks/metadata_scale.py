@@ -16,16 +16,17 @@ import resource
 import tempfile
 import time
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from r2d2.config import AuditConfig
-from r2d2.lake.harvest import HARVESTS, harvest_to_row
+from r2d2.lake.harvest import harvest_rows
 from r2d2.lake.inventory import HARVEST, write_found
 from r2d2.lake.run import StageRun
-from r2d2.model import Claim, FileStamp, Format, FoundTable, Fragment, Harvest, Status, encode_bound
+from r2d2.model import Claim, FileStamp, Format, FoundTable, Fragment, Harvest, encode_bound
 from r2d2.pipeline import kernels_of
 from r2d2.prune.stage import run_minmax, run_schema_graph
 from r2d2.session import open_engine
@@ -77,8 +78,8 @@ def harvest_of(rng: random.Random, schema: pa.Schema, table: int, day: int) -> H
     return Harvest(schema=schema, version="1", fragments=(fragment,), claims=tuple(claims), table_bytes=1 << 20)
 
 
-def rows_of(tables: int) -> Iterator[dict[str, object]]:
-    """Rows of HARVESTS."""
+def numbered_harvests(tables: int) -> Iterator[tuple[int, Harvest]]:
+    """Tables by number with their metadata."""
     schemas = [schema_of(number) for number in range(CLASSES)]
     harvest = None
     for table in range(tables):
@@ -86,15 +87,15 @@ def rows_of(tables: int) -> Iterator[dict[str, object]]:
         number = table % LARGE if large else LARGE + table // 100 % (CLASSES - LARGE)
         if harvest is None or table % 100 != 50:
             harvest = harvest_of(random.Random(table), schemas[number], table, table)
-        yield {"table": table, "status": Status.OK.value, **harvest_to_row(harvest)}
+        yield table, harvest
 
 
 def write_harvests(store: StageStore, folder: str, tables: int) -> None:
     """Store the metadata of all tables."""
     Path(folder).mkdir(parents=True)
-    rows, part = rows_of(tables), 0
-    while batch := [row for row, _ in zip(rows, range(BATCH), strict=False)]:
-        pq.write_table(pa.Table.from_pylist(batch, schema=HARVESTS), f"{folder}/part-{part:05}.parquet")
+    harvests, part = numbered_harvests(tables), 0
+    while batch := list(islice(harvests, BATCH)):
+        pq.write_table(pa.Table.from_batches([harvest_rows(batch)]), f"{folder}/part-{part:05}.parquet")
         part += 1
     found = [
         FoundTable(table=table, id=f"{table:06}.parquet", format=Format.PARQUET, uri=f"/lake/{table}.parquet")

@@ -34,7 +34,7 @@ from r2d2.prune.page_stage import page_answers
 from r2d2.prune.pages import Belief
 from r2d2.prune.schema_graph import build_schema_graph
 from r2d2.scan.evidence import KINDS, Flag
-from r2d2.scan.footer.claims import StoredColumn
+from r2d2.scan.footer.layout import StoredColumn
 from r2d2.scan.footer.pages import Wanted
 from r2d2.scan.identity import identities
 from r2d2.scan.plan import Pair

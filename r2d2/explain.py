@@ -23,6 +23,7 @@ from r2d2.scan.stored import (
     GRAPH,
     MINHASH,
     MINMAX,
+    PAGES,
     VERIFY,
     read_evidence,
     read_graph,
@@ -154,7 +155,7 @@ class _Finding:
             verdict = read_verdicts(self._store, stage).get(pair)
             if verdict is not None and verdict.missing:
                 return name, [_missing(verdict, is_sample=stage == MINHASH)], {}
-        kept = [read_pairs(self._store, MINMAX), read_pairs(self._store, MINMAX, name="sharing")]
+        kept = [read_pairs(self._store, PAGES), read_pairs(self._store, MINMAX, name="sharing")]
         if any(pair in pairs for pairs in (*kept, read_identical(self._store, MINMAX))):
             return "verify", [], {}
         return "min-max", *self._by_metadata(pair, of_child, of_parent)

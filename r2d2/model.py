@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import pyarrow as pa
@@ -301,11 +301,13 @@ class SchemaGraph:
         return sum(sizes[c] * (sizes[p] - (c == p)) for c, p in self.edges)
 
 
+@lru_cache(maxsize=1 << 14)
 def leaf_key(path: LeafPath) -> str:
     """Text form of a leaf path, injective: a JSON list of the names."""
     return json.dumps(list(path), ensure_ascii=False, separators=(",", ":"))
 
 
+@lru_cache(maxsize=1 << 14)
 def leaf_path(key: str) -> LeafPath:
     """Inverse of `leaf_key`."""
     return tuple(json.loads(key))

@@ -27,6 +27,7 @@ from r2d2.model import Edge, Format, FoundTable, Harvest, Recipe, Status
 from r2d2.near.difference import NearDuplicate
 from r2d2.near.stage import read_near, run_near
 from r2d2.planning import Planned, Planner, bound_tables, is_usable
+from r2d2.prune.page_stage import run_pages
 from r2d2.prune.stage import run_minmax, run_schema_graph, stored_suspects
 from r2d2.prune.trust import Suspect
 from r2d2.recipes.stage import read_reasons, read_recipes, run_recipes
@@ -41,7 +42,7 @@ from r2d2.scan.files import GLOB_CHARACTERS, is_expanded, is_remote
 from r2d2.scan.job import Kernels
 from r2d2.scan.rowhash import HASH_VERSION, RowHasher
 from r2d2.scan.spill import Spill
-from r2d2.scan.stored import GRAPH, MINHASH, MINMAX, read_leaves
+from r2d2.scan.stored import GRAPH, MINHASH, MINMAX, PAGES, read_leaves
 from r2d2.session import Engine, open_engine
 from r2d2.store.results import ResultFolder
 from r2d2.store.stages import StageStore
@@ -240,6 +241,12 @@ class Outcome:
     suspects: Mapping[Suspect, Sequence[int]]
 
 
+QUERIES = 200
+"""Whose rows kernels of one job take; each is a part of the job's plan."""
+QUERIES_PER_KERNEL = 8
+"""The same where all tasks of a job run at once, for each kernel that should."""
+
+
 def kernels_of(config: AuditConfig, engine: Engine, work: str) -> Kernels:
     """Row identity and limits of the kernels of an audit with a work folder.
 
@@ -248,12 +255,13 @@ def kernels_of(config: AuditConfig, engine: Engine, work: str) -> Kernels:
     parallelism = config.kernel_threads or engine.parallelism
     hasher = RowHasher(lane_keys=config.lane_keys, case_sensitive=config.case_sensitive, utc=config.timestamps == "utc")
     half = config.memory_bytes // 2
-    tasks = 4 * parallelism
+    tasks, queries = 4 * parallelism, QUERIES
     if engine.starts_all_tasks:
         tasks = parallelism = max(1, min(parallelism, half // LEAST_KERNEL_BYTES))
+        queries = QUERIES_PER_KERNEL * parallelism
     limits = KernelLimits(machine_bytes=half, kernels=parallelism, spread=not engine.workers_share_files)
     spill = Spill(folder=f"{work}/spill") if engine.shuffles_in_memory else None
-    return Kernels(hasher=hasher, limits=limits, parallelism=parallelism, tasks=tasks, spill=spill)
+    return Kernels(hasher=hasher, limits=limits, parallelism=parallelism, tasks=tasks, spill=spill, queries=queries)
 
 
 def run_stages(run: StageRun, clock: StageClock, found: Sequence[FoundTable], inputs: PlanInputs) -> Outcome:
@@ -321,8 +329,9 @@ def refute(run: StageRun, clock: StageClock, again: str = "") -> tuple[dict[str,
     candidates = clock.run(f"min-max{again}", lambda: run_minmax(run, MINHASH))
     if not run.config.no_unions:
         clock.run(f"union candidates{again}", lambda: run_candidates(run, GRAPH, MINMAX))
-    surviving = clock.run(f"MinHash{again}", lambda: run_minhash(run, GRAPH, MINMAX), candidates["pairs"])
-    return candidates, surviving
+    paged = clock.run(f"pages{again}", lambda: run_pages(run, MINHASH))
+    surviving = clock.run(f"MinHash{again}", lambda: run_minhash(run, GRAPH, MINMAX, PAGES), paged["pairs"])
+    return {**candidates, "pairs": paged["pairs"] + candidates["not_sampled"]}, surviving
 
 
 def refuse_misread_parents(run: StageRun) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import pyarrow as pa
 
@@ -32,6 +34,7 @@ from r2d2.model import (
 )
 from r2d2.scan.files import check_unchanged
 from r2d2.scan.footer.claims import footer_claims
+from r2d2.scan.footer.layout import Layout
 from r2d2.scan.footer.read import Footer, read_footer
 
 _UNSAFE_IN_PATHS = frozenset("*?[]{}\\\x7f") | frozenset(map(chr, range(32)))
@@ -55,14 +58,16 @@ def harvest_parquet(found: FoundTable) -> Harvest:
         TableChanged: If a file is not the pinned one.
     """
     footers = [_read(stamp) for stamp in found.files]
+    layouts = list(dict.fromkeys(footer.layout for footer in footers))
     values = [partition_values(file.uri[len(found.uri) :]) for file in found.files]
     types = infer_partition_types(values)
-    merged, widened = _merged_schema([footer.schema for footer in footers])
+    merged, widened = _merged_schema([layout.schema for layout in layouts])
     claims = [footer_claims(footer, i) for i, footer in enumerate(footers)]
     kept = kept_partitions(types, values, merged, claims, [footer.rows for footer in footers])
     respelled = [name for name in types if name not in kept and name not in merged.names]
-    schema = pa.schema([*merged, *(pa.field(name, dtype) for name, dtype in kept.items())])
-    is_legacy = any(footer.legacy_calendar for footer in footers)
+    schema = pa.schema([*merged, *(pa.field(name, dtype) for name, dtype in kept.items())]) if kept else merged
+    traits = _traits(layouts[0]) if schema is layouts[0].schema else _traits_of(schema)
+    is_legacy = any(layout.legacy_calendar for layout in layouts)
     return Harvest(
         schema=schema,
         version=listing_token(found),
@@ -75,7 +80,7 @@ def harvest_parquet(found: FoundTable) -> Harvest:
         reader="engine" if is_legacy else "files",
         reader_reason=LEGACY_CALENDAR if is_legacy else None,
         spark_only_reason=LEGACY_CALENDAR if is_legacy else None,
-        no_parent_reason=LEGACY_CALENDAR if is_legacy else _no_parent_reason(found, schema, widened, respelled),
+        no_parent_reason=LEGACY_CALENDAR if is_legacy else _no_parent_reason(found, traits, widened, respelled),
         bytes_read=sum(footer.footer_bytes for footer in footers),
     )
 
@@ -83,12 +88,47 @@ def harvest_parquet(found: FoundTable) -> Harvest:
 def _read(stamp: FileStamp) -> Footer:
     footer = read_footer(stamp.uri)
     check_unchanged(stamp)
-    if _has_twins(footer.schema, str):
+    if _traits(footer.layout).same_names:
         name = os.path.basename(stamp.uri)
         raise TableUnsupported(f"{name!r} has two columns, or two fields of a struct, of the same name", error="Schema")
-    for column in footer.schema:
-        check_supported(column.type)
     return footer
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Traits:
+    """What columns are checked for.
+
+    Attributes:
+        same_names, twins: Two columns, or two fields of one struct, have the same name; names that differ only by case.
+        nanoseconds: There are timestamps that Spark cannot read.
+    """
+
+    same_names: bool
+    twins: bool
+    nanoseconds: bool
+
+
+_KNOWN: WeakKeyDictionary[Layout, _Traits] = WeakKeyDictionary()
+
+
+def _traits(layout: Layout) -> _Traits:
+    """Those of the columns of files, looked at once per layout."""
+    known = _KNOWN.get(layout)
+    if known is None:
+        known = _KNOWN[layout] = _traits_of(layout.schema)
+    return known
+
+
+def _traits_of(schema: pa.Schema) -> _Traits:
+    """Those of some columns.
+
+    Raises:
+        TableUnsupported: If a type is not of the contract.
+    """
+    same_names = _has_twins(schema, str)
+    for column in schema if not same_names else ():
+        check_supported(column.type)
+    return _Traits(same_names=same_names, twins=_has_twins(schema, fold), nanoseconds=_has_nanoseconds(schema))
 
 
 # --- one schema of many files -----------------------------------------------------------------------------------------
@@ -96,6 +136,8 @@ def _read(stamp: FileStamp) -> Footer:
 
 def _merged_schema(schemas: Sequence[pa.Schema]) -> tuple[pa.Schema, list[str]]:
     """The schema of the widest file with the types widened over all, and the columns that were."""
+    if len(schemas) == 1:
+        return schemas[0], []
     widest = max(schemas, key=len)
     types = {column.name: column.type for column in widest}
     widened: dict[str, None] = {}
@@ -197,7 +239,7 @@ def _claims(
     """Claims of all files, on the leaves of the table's schema."""
     table_leaves = leaves(merged)
     for i, (footer, own, texts) in enumerate(zip(footers, claims, values, strict=True)):
-        yield from _file_claims(table_leaves, footer, own, i)
+        yield from own if footer.schema is merged else _file_claims(table_leaves, footer, own, i)
         for name, dtype in partitions.items():
             bound = partition_bound(partition_scalar(texts[name], dtype))
             nulls = footer.rows if texts[name] is None else 0
@@ -246,16 +288,16 @@ def _claim(
 
 
 def _no_parent_reason(
-    found: FoundTable, schema: pa.Schema, widened: Sequence[str], respelled: Sequence[str]
+    found: FoundTable, traits: _Traits, widened: Sequence[str], respelled: Sequence[str]
 ) -> str | None:
     """Why no recipe may read the table, if so."""
     if widened:
         return f"its files store column {widened[0]!r} in different types, which engines widen differently"
     if respelled:
         return f"its files spell partition column {respelled[0]!r} otherwise, and engines choose between the names"
-    if _has_nanoseconds(schema):
+    if traits.nanoseconds:
         return "it has nanosecond timestamps, which Spark cannot read"
-    if any(_UNSAFE_IN_PATHS & set(uri) for uri in (found.uri, *(file.uri for file in found.files))):
+    if not all(map(_UNSAFE_IN_PATHS.isdisjoint, (found.uri, *(file.uri for file in found.files)))):
         return "its path has characters that engines take for patterns or refuse"
     if any(_ESCAPED_BYTE.search(file.uri, len(found.uri)) for file in found.files):
         return "a partition folder's name has escapes outside ASCII, which engines decode differently"
@@ -263,7 +305,7 @@ def _no_parent_reason(
         return "a partition value is NULL, which Sail reads as text"
     if holds_other_files(found):
         return "its folder holds other files, which Spark or Sail would read too"
-    if _has_twins(schema, fold):
+    if traits.twins:
         return "two of its columns differ only by case"
     return None
 

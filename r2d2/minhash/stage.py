@@ -31,12 +31,18 @@ if TYPE_CHECKING:
     from r2d2.lake.run import StageRun
 
 
-def run_minhash(run: StageRun, graph_stage: str, pairs_stage: str) -> dict[str, int]:
+def run_minhash(run: StageRun, graph_stage: str, evidence_stage: str, pairs_stage: str) -> dict[str, int]:
     """Store the pairs of an earlier stage that samples do not refute; tables that fail on the way are stored too.
 
     Pairs that this stage has answered before are not asked again, nor are questions about unions. What the scan sees of
     each file is compared with what the metadata had proved of it: claims that are wrong are stored, and leaves in which
     some engines lose NaN.
+
+    Args:
+        run: The audit.
+        graph_stage: Whose schema classes the pairs belong to.
+        evidence_stage: Whose evidence of all tables is stored, and the pairs that share most of their files.
+        pairs_stage: Whose pairs are asked.
 
     Returns:
         The pairs that survive, wrong claims so far, and bytes that were read.
@@ -46,8 +52,8 @@ def run_minhash(run: StageRun, graph_stage: str, pairs_stage: str) -> dict[str, 
     verdicts = read_verdicts(run.store, MINHASH)
     asked = [pair for pair in pairs if pair not in verdicts and run.inventory.are_active(pair)]
     answers = read_answers(run.store, MINHASH)
-    questions = [q for q in _questions(run, graph, pairs_stage) if not _is_answered(q, answers)]
-    comparison = _compare(run, asked, questions, graph, pairs_stage)
+    questions = [q for q in _questions(run, graph, evidence_stage) if not _is_answered(q, answers)]
+    comparison = _compare(run, asked, questions, graph, evidence_stage)
     run.fail(MINHASH, comparison.faults)
     verdicts |= comparison.verdicts
     lies = read_leaves(run.store, MINHASH, "lies") | set(comparison.lies)
@@ -67,9 +73,9 @@ def run_minhash(run: StageRun, graph_stage: str, pairs_stage: str) -> dict[str, 
     return counts
 
 
-def _questions(run: StageRun, graph: SchemaGraph, pairs_stage: str) -> list[Question]:
+def _questions(run: StageRun, graph: SchemaGraph, sharing_stage: str) -> list[Question]:
     """About the children that several tables may hold together; where files are shared, few rows are read anyway."""
-    sharing = {pair.child for pair in read_pairs(run.store, pairs_stage, name="sharing")}
+    sharing = {pair.child for pair in read_pairs(run.store, sharing_stage, name="sharing")}
     candidates = {child: parents for child, parents in read_candidates(run.store).items() if child not in sharing}
     return questions_about(candidates, graph, run.inventory.is_active)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -90,7 +90,7 @@ def items_of(blocks: Iterable[Block], *, item_tables: int) -> list[list[Block]]:
 
 def to_json(blocks: Sequence[Block]) -> str:
     """A work item as text."""
-    return json.dumps([asdict(block) for block in blocks])
+    return json.dumps([vars(block) for block in blocks])
 
 
 def from_json(text: str) -> list[Block]:
@@ -120,5 +120,6 @@ def survivors_of(block: Block, evidence: Mapping[int, bytes]) -> pa.Table:
             verdict = file_verdict(children, parents, child, parent, block.parent_leaf)
             kept[place] = not verdict.refuted
             bag_excluded[place] |= verdict.bag_excluded
-    columns = [children.ids[c[kept]], parents.ids[p[kept]], np.full(kept.sum(), block.column_set), bag_excluded[kept]]
-    return pa.Table.from_arrays([pa.array(column) for column in columns], _PAIRS.names).cast(_PAIRS)
+    ids = (children.ids[c[kept]], parents.ids[p[kept]], np.full(np.count_nonzero(kept), block.column_set))
+    columns = [*(pa.array(column.astype(np.int32)) for column in ids), pa.array(bag_excluded[kept])]
+    return pa.Table.from_arrays(columns, schema=_PAIRS)

@@ -8,7 +8,7 @@ listed: groups of tables are judged as if they were tables, and only the members
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,9 @@ GROUP = 64
 FEW_PAIRS = 1 << 12
 """Pairs for which it does not pay to find out which leaf refutes the most."""
 
+STEP_CELLS = 1 << 14
+"""Pairs times leaves that are judged at once, where that is more than one leaf."""
+
 _LAST_RANK = 1 << 62
 _NUMBERS = ("kind", "flags", "rows", "nulls")
 _KEYS = ("low", "high", "first_high", "last_low")
@@ -53,7 +56,7 @@ class Leaves:
 
     def at(self, index: Any) -> Leaves:
         """The same with an index applied to every array."""
-        return Leaves(**{column.name: getattr(self, column.name)[index] for column in fields(self)})
+        return Leaves(**{name: array[index] for name, array in vars(self).items()})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +98,7 @@ def tables_of(*sides: tuple[Sequence[int], Sequence[bytes]]) -> list[Tables]:
 
 def _tables(ids: Sequence[int], batches: Sequence[pa.RecordBatch], evidence: Leaves) -> Tables:
     sizes = np.array([batch.num_rows for batch in batches], np.intp)
-    leaves = pc.sum(pc.equal(batches[0].column("file"), WHOLE)).as_py()
+    leaves = int(np.count_nonzero(np.asarray(batches[0].column("file")) == WHOLE))
     return Tables(
         ids=np.array(ids, np.int64),
         evidence=evidence,
@@ -163,13 +166,16 @@ def _judged(
     alive = _alive_by_rows(children, parents, c, p)
     c, p = c[alive], p[alive]
     bag_excluded = np.zeros(len(c), bool)
-    for leaf, other in leaves:
-        child, parent = children.evidence.at(children.first[c] + leaf), parents.evidence.at(parents.first[p] + other)
-        bag_excluded |= more_often(child.nulls, parent.nulls) | more_often(child.rows, parent.rows)
-        alive = ~refuted(child, parent)
+    own, other = np.array(leaves, np.intp).reshape(-1, 2).T
+    start = 0
+    while start < len(leaves) and len(c):
+        step = slice(start, start + max(1, STEP_CELLS // len(c)))
+        child = children.evidence.at(children.first[c][:, None] + own[step])
+        parent = parents.evidence.at(parents.first[p][:, None] + other[step])
+        bag_excluded |= (more_often(child.nulls, parent.nulls) | more_often(child.rows, parent.rows)).any(axis=1)
+        alive = ~np.any(refuted(child, parent), axis=1)
         c, p, bag_excluded = c[alive], p[alive], bag_excluded[alive]
-        if not len(c):
-            break
+        start = step.stop
     return c, p, bag_excluded
 
 
@@ -261,7 +267,7 @@ def _groups(tables: Tables, order: Indices, *, as_children: bool, mixed: Sequenc
     starts = np.arange(0, len(order), GROUP)
     merged = _all_of(members, starts) if as_children else _any_of(members, starts)
     merged.flags[:, list(mixed)] &= ~int(Flag.HAS_VALUE)
-    flat = Leaves(**{column.name: getattr(merged, column.name).reshape(-1) for column in fields(merged)})
+    flat = Leaves(**{name: array.reshape(-1) for name, array in vars(merged).items()})
     return Tables(
         ids=np.full(len(starts), -1 if as_children else -2),
         evidence=flat,

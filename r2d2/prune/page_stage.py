@@ -1,4 +1,7 @@
-"""The second job of stage *min-max*: pages of Parquet files refute pairs that the bounds of files have left."""
+"""Stage *pages*: pages of Parquet files refute pairs that the bounds of files have left.
+
+They do nothing that a scan would not do, so only pairs are asked about that may spare tables a scan.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from r2d2.errors import EngineError
 from r2d2.lake.inventory import SOURCES
 from r2d2.model import Harvest, SchemaGraph, spark_ddl
 from r2d2.prune.blocks import parent_places
+from r2d2.prune.page_gain import worth_reading
 from r2d2.prune.page_items import (
     ANSWERS,
     AS_CHILD,
@@ -26,31 +30,41 @@ from r2d2.prune.page_items import (
     witness_batches,
 )
 from r2d2.prune.page_rule import PageRefutation, Question
-from r2d2.prune.pages import Belief, PagedTable, paged_table
+from r2d2.prune.pages import Belief, PagedTable, has_pages, paged_table
+from r2d2.prune.stage import stored_suspects
+from r2d2.scan.covers import questions_about, read_candidates
 from r2d2.scan.plan import Pair, deal
-from r2d2.scan.stored import EVIDENCE, MINMAX
-from r2d2.session import union_all
+from r2d2.scan.stored import (
+    EVIDENCE,
+    GRAPH,
+    MINMAX,
+    PAGES,
+    read_graph,
+    read_pairs,
+    read_verdicts,
+    write_pairs,
+)
+from r2d2.session import engine_errors, union_all
 
 if TYPE_CHECKING:
     from r2d2.lake.run import StageRun
     from r2d2.store.stages import StageStore
 
 LEAST_BYTES = 1 << 20
-"""Stored bytes of the tables of the open pairs below which a scan of them costs less than a further job."""
+"""What the scans that may be spared are worth at least: less costs less than a further job."""
 
 PAGED_BYTES = 1 << 17
 """A child with fewer bytes hardly has a column of several pages."""
 
-WIDE_COLUMNS = 64
+OPENING_BYTES = 1 << 18
 COLUMN_BYTES = 1 << 12
-"""A parent of that many columns, with fewer bytes per column and file, is scanned in less time than its pages take."""
+"""To open a file, and to look at the pages of a column, costs as much time as to scan so many bytes."""
 
 _LEAST_BUDGET = 1 << 17
 _BUDGET_SHARE = 4
 """Pages, and footers read for them, may take one in so many of a table's bytes."""
 
-_OPENING_BYTES = 1 << 18
-_NAME = "pages"
+_NAME = "refuted"
 PAGE_REASONS = pa.schema([ANSWERS.field(name) for name in ("child", "parent", "column_set", "reason")])
 """Pairs that pages refute, with a `PageRefutation` in text form."""
 
@@ -66,6 +80,32 @@ class PageVerdicts:
     bytes_read: int = 0
 
 
+def run_pages(run: StageRun, samples_stage: str) -> dict[str, int]:
+    """Store the pairs of stage *min-max* that pages do not refute, and why they refute the others.
+
+    Args:
+        run: The audit, with the candidates of unions stored.
+        samples_stage: If it ran before, nothing more is asked about its pairs, and claims that it found to be wrong do
+            not count: see `run_minmax`.
+
+    Returns:
+        The pairs that are left, and bytes of pages that were read.
+    """
+    graph = read_graph(run.store, GRAPH, case_sensitive=run.config.case_sensitive)
+    pairs = read_pairs(run.store, MINMAX)
+    known = read_verdicts(run.store, samples_stage)
+    candidates = [pair for pair in pairs if pair not in known and run.inventory.are_active(pair)]
+    belief = Belief(utc=run.utc, suspects=frozenset(stored_suspects(run, samples_stage)))
+    with engine_errors():
+        found = refuted_by_pages(run, graph, candidates, belief)
+    write_page_verdicts(run.store, found.refuted)
+    left = {pair: mark for pair, mark in pairs.items() if pair not in found.refuted}
+    write_pairs(run.store, PAGES, left)
+    counts = {"pairs": len(left), "bytes_read": found.bytes_read}
+    run.store.commit(PAGES, counts)
+    return counts
+
+
 def refuted_by_pages(run: StageRun, graph: SchemaGraph, pairs: Sequence[Pair], belief: Belief) -> PageVerdicts:
     """Which of some pairs the pages of their tables' files refute, where that can be worth a job.
 
@@ -79,16 +119,41 @@ def refuted_by_pages(run: StageRun, graph: SchemaGraph, pairs: Sequence[Pair], b
         EngineError: If the engine lost an answer.
     """
     harvests = run.inventory.harvests
-    asked = [pair for pair in pairs if run.inventory.are_active(pair) and not _has_thin_columns(harvests[pair.parent])]
-    tables = {table for pair in asked for table in (pair.child, pair.parent)}
-    if sum(harvests[table].table_bytes for table in tables) < LEAST_BYTES:
+    asked = _worth_asking(run, graph, pairs)
+    if not asked:
         return PageVerdicts()
     work = _works(graph, asked, harvests, belief)
-    if not work:
-        return PageVerdicts()
     children = _children(asked, harvests, belief)
-    items = [[work[place] for place in places] for places in deal([_cost(harvests, one) for one in work], _bins(run))]
+    costs = [page_bytes(harvests[one.parent.table]) for one in work]
+    items = [[work[place] for place in places] for places in deal(costs, _bins(run))]
     return _verdicts(_run(run, items, children, belief), len(items))
+
+
+def _worth_asking(run: StageRun, graph: SchemaGraph, pairs: Sequence[Pair]) -> list[Pair]:
+    """The pairs whose pages may spare some of their tables the scan for samples."""
+    harvests = run.inventory.harvests
+    paged = {parent for parent in {pair.parent for pair in pairs} if has_pages(harvests[parent])}
+    asked = [pair for pair in pairs if pair.parent in paged]
+    unasked = {table for pair in pairs if pair.parent not in paged for table in (pair.child, pair.parent)}
+    questions = questions_about(read_candidates(run.store), graph, run.inventory.is_active)
+    return worth_reading(
+        asked,
+        read_anyway=unasked.union(*(question.tables for question in questions)),
+        scan_bytes={table: scan_bytes(harvests[table]) for table in {t for p in asked for t in (p.child, p.parent)}},
+        page_bytes={parent: page_bytes(harvests[parent]) for parent in paged},
+        least_bytes=LEAST_BYTES,
+    )
+
+
+def scan_bytes(harvest: Harvest) -> int:
+    """What a scan of a table costs."""
+    return harvest.table_bytes + OPENING_BYTES * len(harvest.fragments)
+
+
+def page_bytes(harvest: Harvest) -> int:
+    """What a look at the pages of a table costs, as bytes of a scan."""
+    files = (OPENING_BYTES + COLUMN_BYTES * len(harvest.schema)) * len(harvest.fragments)
+    return min(_budget(harvest), harvest.table_bytes) + files
 
 
 def page_answers(
@@ -110,12 +175,12 @@ def write_page_verdicts(store: StageStore, refuted: Mapping[Pair, str]) -> None:
         {"child": pair.child, "parent": pair.parent, "column_set": pair.column_set, "reason": reason}
         for pair, reason in sorted(refuted.items())
     ]
-    store.write_table(MINMAX, _NAME, pa.Table.from_pylist(rows, schema=PAGE_REASONS))
+    store.write_table(PAGES, _NAME, pa.Table.from_pylist(rows, schema=PAGE_REASONS))
 
 
 def read_page_refutation(store: StageStore, pair: Pair) -> PageRefutation | None:
     """Why pages refute a pair, if they do."""
-    rows = store.read_table(MINMAX, _NAME, PAGE_REASONS)
+    rows = store.read_table(PAGES, _NAME, PAGE_REASONS)
     own = rows.filter(pc.and_(pc.equal(rows["child"], pair.child), pc.equal(rows["parent"], pair.parent)))
     return PageRefutation.from_json(own["reason"][0].as_py()) if len(own) else None
 
@@ -142,11 +207,6 @@ def _works(
     return found
 
 
-def _has_thin_columns(harvest: Harvest) -> bool:
-    columns = len(harvest.schema)
-    return columns >= WIDE_COLUMNS and harvest.table_bytes < COLUMN_BYTES * columns * len(harvest.fragments)
-
-
 def _budget(harvest: Harvest) -> int:
     return _LEAST_BUDGET + harvest.table_bytes // _BUDGET_SHARE
 
@@ -159,11 +219,6 @@ def _children(pairs: Sequence[Pair], harvests: Mapping[int, Harvest], belief: Be
 
 def _paged(table: int, harvest: Harvest, belief: Belief) -> PagedTable:
     return paged_table(table, harvest, budget=_budget(harvest), utc=belief.utc)
-
-
-def _cost(harvests: Mapping[int, Harvest], work: ParentWork) -> int:
-    files = len(work.parent.files)
-    return _budget(harvests[work.parent.table]) + files * _OPENING_BYTES
 
 
 def _bins(run: StageRun) -> int:
@@ -240,5 +295,5 @@ def _verdicts(rows: pa.Table, items: int) -> PageVerdicts:
         else:
             of_parents += row["bytes"]
     if ended != set(range(items)):
-        raise EngineError("the engine lost work items of min-max; nothing was refuted")
+        raise EngineError("the engine lost work items of stage pages; nothing was refuted")
     return PageVerdicts(refuted=refuted, bytes_read=of_parents + sum(of_children.values()))

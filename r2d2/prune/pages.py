@@ -25,8 +25,8 @@ from r2d2.prune.trust import Reading, Suspect, reading_of, suspect
 from r2d2.scan.evidence import KINDS, Flag, unpack
 from r2d2.scan.field_ids import has_stored_names
 from r2d2.scan.files import check_unchanged
-from r2d2.scan.footer.claims import StoredColumn, stored_columns
 from r2d2.scan.footer.column_values import Interval, intervals_with_values
+from r2d2.scan.footer.layout import StoredColumn
 from r2d2.scan.footer.pages import ChunkSpans, Wanted, chunk_spans
 from r2d2.scan.footer.read import Footer, read_footer
 from r2d2.scan.footer.stored_order import key_of
@@ -114,7 +114,6 @@ class Belief:
 
 def paged_table(table: int, harvest: Harvest, *, budget: int, utc: bool) -> PagedTable:
     """What of a table's pages may be looked at: nothing where its values are not those of its files' columns."""
-    readable = harvest.reader_reason is None and not has_stored_names(harvest.schema) and not harvest.stored_as
     types = dict(leaves(harvest.schema))
     paths = column_order(list(types))
     files = [
@@ -133,8 +132,14 @@ def paged_table(table: int, harvest: Harvest, *, budget: int, utc: bool) -> Page
         kinds=tuple(KINDS[_kind(types[path], utc=utc)] for path in paths),
         exact=is_case_sensitive(list(paths)),
         budget=budget,
-        files=tuple(files) if readable else (),
+        files=tuple(files) if has_pages(harvest) else (),
     )
+
+
+def has_pages(harvest: Harvest) -> bool:
+    """Whether a table has files whose columns hold its values."""
+    is_plain = harvest.reader_reason is None and not has_stored_names(harvest.schema) and not harvest.stored_as
+    return is_plain and bool(harvest.fragments)
 
 
 # --- columns of files -------------------------------------------------------------------------------------------------
@@ -145,12 +150,11 @@ def columns_of(footer: Footer, table: PagedTable, file: PagedFile, belief: Belie
 
     A leaf is left out where its column is not found beyond doubt, or holds values of another type class.
     """
-    stored = list(stored_columns(footer))
     if not table.exact and _has_twins(footer):
         return {}
     declared = {fold(name) for name in file.partition}
     by_path: dict[LeafPath, list[StoredColumn]] = defaultdict(list)
-    for column in stored:
+    for column in footer.layout.columns:
         by_path[column.leaf if table.exact else fold_path(column.leaf)].append(column)
     found = {}
     for place, path in enumerate(table.leaves):

@@ -16,8 +16,6 @@ from r2d2.lake.inventory import HARVEST, SOURCES, claims_of
 from r2d2.model import Harvest, LeafPath, spark_ddl
 from r2d2.prune.blocks import BLOCK_TABLES, DONE, SURVIVORS, Block, answer, blocks_of, from_json, items_of, to_json
 from r2d2.prune.evidence import packed_evidence
-from r2d2.prune.page_stage import refuted_by_pages, write_page_verdicts
-from r2d2.prune.pages import Belief
 from r2d2.prune.schema_graph import build_schema_graph
 from r2d2.prune.trust import Suspect, suspect
 from r2d2.scan.evidence import WHOLE
@@ -42,6 +40,8 @@ if TYPE_CHECKING:
 
 _ITEMS = pa.schema([("item", pa.int32()), ("blocks", pa.string())])
 _MEMBERS = pa.schema([("item", pa.int32()), ("table", pa.int32())])
+_BATCH_BYTES = 1 << 20
+"""Evidence that is handed over together: a batch per table takes longer than to make it."""
 
 
 def run_schema_graph(run: StageRun) -> dict[str, int]:
@@ -67,7 +67,7 @@ def run_minmax(run: StageRun, lies_stage: str) -> dict[str, int]:
 
     Returns:
         How many pairs there are, how many of them are not for samples to refute (files prove them, or they share most
-        of their files), how many writers and types are not believed, and bytes of pages that were read.
+        of their files), and how many writers and types are not believed.
     """
     graph = read_graph(run.store, GRAPH, case_sensitive=run.config.case_sensitive)
     suspects = stored_suspects(run, lies_stage)
@@ -79,10 +79,6 @@ def run_minmax(run: StageRun, lies_stage: str) -> dict[str, int]:
         harvests = dict(run.inventory.active())
         proved = {found.pair: found.equal for found in identities(graph, harvests)}
         pairs = {Pair.of(row): row["bag_excluded"] for row in rows.to_pylist() if row["child"] != DONE}
-        belief = Belief(utc=run.utc, suspects=frozenset(suspects))
-        of_pages = refuted_by_pages(run, graph, sorted(pairs.keys() - proved.keys()), belief)
-    write_page_verdicts(run.store, of_pages.refuted)
-    pairs = {pair: mark for pair, mark in pairs.items() if pair not in of_pages.refuted}
     open_pairs = {pair: mark for pair, mark in pairs.items() if pair not in proved}
     sharing = set(sharing_pairs(open_pairs, graph, harvests))
     write_identical(run.store, MINMAX, proved)
@@ -92,7 +88,6 @@ def run_minmax(run: StageRun, lies_stage: str) -> dict[str, int]:
         "pairs": len(pairs.keys() | proved.keys()),
         "not_sampled": len(proved) + len(sharing),
         "suspects": len(suspects),
-        "bytes_read": of_pages.bytes_read,
     }
     run.store.commit(MINMAX, counts)
     return counts
@@ -132,15 +127,23 @@ def _evidence_kernel(
     suspects: frozenset[Suspect],
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     def evidence(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            for row in batch.to_pylist():
-                if row["table"] in wanted:
-                    harvest = without_leaves(harvest_from_row(row), ignored.get(row["table"], ()))
-                    packed = _evidence_of(harvest, utc=utc, suspects=suspects)
-                    columns = {"table": [wanted[row["table"]]], "evidence": [packed]}
-                    yield pa.RecordBatch.from_pydict(columns, schema=EVIDENCE)
+        held: dict[int, bytes] = {}
+        room = _BATCH_BYTES
+        for row in (row for batch in batches for row in batch.to_pylist() if row["table"] in wanted):
+            harvest = without_leaves(harvest_from_row(row), ignored.get(row["table"], ()))
+            packed = _evidence_of(harvest, utc=utc, suspects=suspects)
+            held[wanted[row["table"]]] = packed
+            room -= len(packed)
+            if room <= 0:
+                yield _evidence_batch(held)
+                held, room = {}, _BATCH_BYTES
+        yield _evidence_batch(held)
 
     return evidence
+
+
+def _evidence_batch(packed: Mapping[int, bytes]) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pydict({"table": [*packed], "evidence": [*packed.values()]}, schema=EVIDENCE)
 
 
 def _evidence_of(harvest: Harvest, *, utc: bool, suspects: frozenset[Suspect]) -> bytes:

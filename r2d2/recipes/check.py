@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BATCH = 200
-"""Recipes that are run in one job."""
+ONE_TASK_BYTES = 4 << 20
+"""What a recipe may read to be run in one task: a kernel call costs more than the few rows of each task otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,7 @@ def check_recipes(
     good: list[Recipe] = []
     refused: dict[Recipe, str] = {}
     bytes_read = 0
-    pending = _batches(recipes)
+    pending = _batches(recipes, kernels.queries)
     while pending:
         batch = pending.pop()
         try:
@@ -92,13 +92,13 @@ def _a(recipe: Recipe) -> str:
     return f"a query of the kind {recipe.kind!r}"
 
 
-def _batches(recipes: Sequence[Recipe]) -> list[list[Recipe]]:
-    """Batches in which no two views' names are one to Spark, which ignores case: one would overwrite the other."""
+def _batches(recipes: Sequence[Recipe], size: int) -> list[list[Recipe]]:
+    """Batches up to a size, without views that overwrite one another: to Spark names that differ by case are one."""
     batches: list[list[Recipe]] = []
     names: list[dict[str, str]] = []
     for recipe in recipes:
         own = {fold(view_name(statement)): statement for statement in recipe.setup_sql}
-        fitting = (n for n, batch in enumerate(batches) if len(batch) < BATCH and _agree(names[n], own))
+        fitting = (n for n, batch in enumerate(batches) if len(batch) < size and _agree(names[n], own))
         place = next(fitting, len(batches))
         if place == len(batches):
             batches.append([])
@@ -161,7 +161,8 @@ def rebuilt(spark: SparkSession, recipe: Recipe, schema: pa.Schema, defined: set
     have = [(column.name, _plain(column.dataType.simpleString())) for column in frame.schema]
     if have != want:
         raise TableUnsupported("the recipe returns other columns than the table has", error="Recipe")
-    return frame.toDF(*[f"c{index}" for index in range(len(want))])
+    frame = frame.toDF(*[f"c{index}" for index in range(len(want))])
+    return frame.coalesce(1) if recipe.read_bytes <= ONE_TASK_BYTES else frame
 
 
 def _plain(type_text: str) -> str:

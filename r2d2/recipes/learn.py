@@ -199,12 +199,28 @@ def condition_of(mask: Mask, sample: Sample, column: int) -> Condition:
 
 def simplified(predicate: Predicate, sample: Sample) -> Predicate:
     """The predicate without the conditions and the outer bounds that keep no row of the sample out."""
-    for place, box in enumerate(predicate):
-        for trial in _simpler(box):
-            shorter = (*predicate[:place], trial, *predicate[place + 1 :])
-            if _selects_exactly(shorter, sample):
-                return simplified(shorter, sample)
+    shorter: Predicate | None = predicate
+    while shorter is not None:
+        predicate, shorter = shorter, _shorter(shorter, sample)
     return predicate
+
+
+def _shorter(predicate: Predicate, sample: Sample) -> Predicate | None:
+    """The predicate with a condition or a bound less in one box, if it still selects exactly the wanted rows."""
+    fulfilled = {id(condition): _fulfilled(condition, sample) for box in predicate for condition in box}
+
+    def rows_of(box: Box) -> Mask:
+        masks = (fulfilled.get(id(condition)) for condition in box)
+        inside = [_fulfilled(c, sample) if mask is None else mask for c, mask in zip(box, masks, strict=True)]
+        return np.logical_and.reduce(inside, axis=0) if inside else np.ones(len(sample.wanted), bool)
+
+    own = [rows_of(box) for box in predicate]
+    for place, box in enumerate(predicate):
+        others = np.logical_or.reduce([*own[:place], *own[place + 1 :], np.zeros(len(sample.wanted), bool)], axis=0)
+        for trial in _simpler(box):
+            if np.array_equal(others | rows_of(trial), sample.wanted):
+                return (*predicate[:place], trial, *predicate[place + 1 :])
+    return None
 
 
 def _simpler(box: Box) -> Iterator[Box]:
@@ -231,9 +247,14 @@ def selected(predicate: Predicate, sample: Sample) -> Mask:
     for box in predicate:
         inside = np.ones(len(sample.wanted), bool)
         for condition in box:
-            inside &= mask_of(condition, sample)[sample.codes[:, condition.column]]
+            inside &= _fulfilled(condition, sample)
         chosen |= inside
     return chosen
+
+
+def _fulfilled(condition: Condition, sample: Sample) -> Mask:
+    """Which rows of a sample fulfil a condition."""
+    return mask_of(condition, sample)[sample.codes[:, condition.column]]
 
 
 def _selects_exactly(predicate: Predicate, sample: Sample) -> bool:
@@ -322,14 +343,15 @@ def _join(one: MaskBox, other: MaskBox) -> MaskBox | None:
 def _pruned(boxes: list[MaskBox], sample: Sample) -> list[MaskBox]:
     """Boxes without the conditions that keep no row out, and without the boxes that others make superfluous."""
     kept = [_shortened(box, sample) for box in boxes]
-    for box in sorted(kept, key=lambda box: int(_inside(box, sample).sum())):
-        rest = [other for other in kept if other is not box]
-        covered = np.zeros(len(sample.wanted), bool)
-        for other in rest:
-            covered |= _inside(other, sample)
-        if rest and covered[sample.wanted].all():
-            kept = rest
-    return kept
+    rows = [_inside(box, sample)[sample.wanted] for box in kept]
+    times = np.sum(rows, axis=0)
+    found = []
+    for place in sorted(range(len(kept)), key=lambda place: int(rows[place].sum())):
+        if (times[rows[place]] > 1).all():
+            times -= rows[place]
+        else:
+            found.append(place)
+    return [kept[place] for place in sorted(found)]
 
 
 def _shortened(box: MaskBox, sample: Sample) -> MaskBox:

@@ -7,7 +7,7 @@ says whether NULL, and NaN, fulfil it; so a predicate is true or false of every 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from r2d2.recipes.columns import Kind, PredicateColumn
@@ -64,6 +64,11 @@ def constants_of(predicate: Predicate) -> list[tuple[int, Any]]:
 def cost_of(predicate: Predicate) -> float:
     """How much there is to read."""
     return sum(condition.cost for box in predicate for condition in box) + 0.5 * (len(predicate) - 1)
+
+
+def renumbered(predicate: Predicate, places: Sequence[int]) -> Predicate:
+    """A predicate over some columns as one over all of them, among which they have these places."""
+    return tuple(tuple(replace(c, column=places[c.column]) for c in box) for box in predicate)
 
 
 def duck_sql(predicate: Predicate, columns: Sequence[PredicateColumn]) -> str:

@@ -22,7 +22,7 @@ from r2d2.scan.rowhash import RowHasher
 from r2d2.scan.source import Source, leaf_of, parquet_source
 from r2d2.scan.wide import has_many_leaves, has_short_texts, wide_rows
 
-Load = Callable[[duckdb.DuckDBPyConnection, str, Sequence[ScanItem], RowHasher, Sequence[PredicateColumn]], None]
+Load = Callable[[duckdb.DuckDBPyConnection, str, Sequence[ScanItem], RowHasher, Sequence[PredicateColumn]], int]
 """Fills a table as `load_rows` does."""
 
 
@@ -32,8 +32,8 @@ def load_rows(
     items: Sequence[ScanItem],
     hasher: RowHasher,
     columns: Sequence[PredicateColumn],
-) -> None:
-    """Fill a table with all rows of some items.
+) -> int:
+    """Fill a table with all rows of some items; returns how many.
 
     It gets the lanes of each column set as h<number>, g<number>, and the stored values as v0, v1, ….
 
@@ -48,9 +48,7 @@ def load_rows(
         TableFault: If a file cannot be read faithfully, or has changed.
     """
     create_rows(connection, name, items, columns)
-    for item in items:
-        for file in item.files:
-            _load_file(connection, name, item, file, hasher, columns)
+    return sum(_load_file(connection, name, item, file, hasher, columns) for item in items for file in item.files)
 
 
 def create_rows(
@@ -118,7 +116,7 @@ def _load_file(
     file: ScanFile,
     hasher: RowHasher,
     columns: Sequence[PredicateColumn],
-) -> None:
+) -> int:
     check_unchanged(file.stamp)
     footer = read_footer(file.data_uri)
     if footer.legacy_calendar:
@@ -140,3 +138,4 @@ def _load_file(
     if added != footer.rows - (deleted.num_rows if deleted is not None else 0):
         raise TableFailed("a file has another number of rows than its footer says", error="RowCount")
     check_unchanged(file.stamp)
+    return added

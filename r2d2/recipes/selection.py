@@ -166,8 +166,8 @@ def _bytes_of(run: StageRun, item: SearchItem) -> int:
 def _searcher(run: StageRun) -> Kernel:
     hasher, limits = run.kernels.hasher, run.kernels.limits
 
-    def searched(text: str, load: Load) -> Iterable[Answer]:
-        return search(SearchItem.from_json(text), hasher, limits, load)
+    def searched(texts: Sequence[str], load: Load) -> Iterable[Answer]:
+        return search(list(map(SearchItem.from_json, texts)), hasher, limits, load)
 
     return searched
 

@@ -23,7 +23,7 @@ from r2d2.recipes.search import Answer
 from r2d2.recipes.selection import matching, most_key_bytes, query_of, too_large
 from r2d2.recipes.sql import collapses, distinct_rows, no_rebuild_reason, select_list, setup_sql
 from r2d2.recipes.stored import SEVERAL, Ends
-from r2d2.recipes.union_search import UnionItem, UnionParent, search_union
+from r2d2.recipes.union_search import UnionItem, UnionParent, search_unions
 from r2d2.recipes.work import Kernel, Work, run_work, scan_items
 from r2d2.scan.covers import Union, read_unions
 from r2d2.scan.evidence import Flag, number_of, of_table, unpack
@@ -44,6 +44,8 @@ SEARCHED_SHARE = 2
 """Times the bytes of the lake that are read at most to search the parts of all unions."""
 LEAST_SEARCHED_BYTES = 64 << 20
 """This much is always read."""
+TABLE_BYTES = 128 << 10
+"""To search a table takes as long as to read this much more than it holds."""
 
 _DAY_MICROSECONDS = 86_400_000_000
 
@@ -118,7 +120,7 @@ def _affordable(run: StageRun, unions: Sequence[Union]) -> list[Union]:
     """The unions whose parts are searched: those that read least for what they save, until the lake was read twice."""
     harvests = run.inventory.harvests
     room = max(LEAST_SEARCHED_BYTES, SEARCHED_SHARE * sum(harvest.table_bytes for _, harvest in run.inventory.active()))
-    cost = {union: sum(harvests[table].table_bytes for table in union.tables) for union in unions}
+    cost = {union: sum(harvests[table].table_bytes + TABLE_BYTES for table in union.tables) for union in unions}
     kept = set()
     for union in sorted(unions, key=lambda union: (cost[union] / (1 + harvests[union.child].table_bytes), union.child)):
         room -= cost[union]
@@ -202,8 +204,8 @@ def _search(run: StageRun, unions: Sequence[Union]) -> Offer:
 
 
 def _searcher(hasher: RowHasher, limits: KernelLimits) -> Kernel:
-    def searched(text: str, load: Load) -> Iterable[Answer]:
-        return search_union(UnionItem.from_json(text), hasher, limits, load)
+    def searched(texts: Sequence[str], load: Load) -> Iterable[Answer]:
+        return search_unions(list(map(UnionItem.from_json, texts)), hasher, limits, load)
 
     return searched
 
@@ -219,7 +221,6 @@ def _item(run: StageRun, union: Union) -> UnionItem:
             for parent, outside in zip(union.parents, union.outside, strict=True)
         ),
         may_collapse=collapses(child.schema),
-        has_repeats=union.distinct < union.child_rows,
         most_key_bytes=most_key_bytes(run, child),
     )
 

@@ -11,20 +11,22 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-import duckdb
+import numpy as np
 
-from r2d2.errors import TableFault
 from r2d2.model import LeafPath, fold, leaf_key, leaf_path, leaves, schema_from_bytes
-from r2d2.recipes.columns import PredicateColumn, predicate_columns
-from r2d2.recipes.predicates import spark_sql
-from r2d2.recipes.rows import Load, first_row
-from r2d2.recipes.search import AMBIGUOUS, NEGATIVE, POSITIVE, Answer, Found, find_query, show_labelled
+from r2d2.recipes.columns import predicate_columns
+from r2d2.recipes.labels import AMBIGUOUS, FREE, NEGATIVE, POSITIVE, Counts, Labels, Numbers, label_rows, number_rows
+from r2d2.recipes.query import Found, find_key_query, find_query
+from r2d2.recipes.rows import Load
+from r2d2.recipes.search import Answer, said_of, where_of
+from r2d2.recipes.small_rows import WantedTable
 from r2d2.recipes.stored import SEVERAL
+from r2d2.recipes.tables import SearchTable, TableLoader, small_ahead
 from r2d2.scan.duck import KernelLimits, connect
 from r2d2.scan.items import ScanItem
 from r2d2.scan.rowhash import RowHasher, check_hash_version
 
-MOST_ORDERS = 6
+MOST_ORDERS = 3
 """Orders of the parents that are tried."""
 
 
@@ -55,7 +57,6 @@ class UnionItem:
         child: Its position.
         items: Its files, with one column set.
         may_collapse: Engines agree which of its rows are the same.
-        has_repeats: It repeats rows.
         most_key_bytes: Key lists may not be larger, all of them together; with 0 none are looked for.
     """
 
@@ -63,7 +64,6 @@ class UnionItem:
     items: tuple[ScanItem, ...]
     parents: tuple[UnionParent, ...]
     may_collapse: bool
-    has_repeats: bool
     most_key_bytes: int
 
     def to_json(self) -> str:
@@ -83,7 +83,6 @@ class UnionItem:
                     for one in self.parents
                 ],
                 "may_collapse": self.may_collapse,
-                "has_repeats": self.has_repeats,
                 "most_key_bytes": self.most_key_bytes,
             }
         )
@@ -105,8 +104,8 @@ class UnionItem:
         return cls(**{**raw, "items": tuple(map(ScanItem.from_json, raw["items"])), "parents": tuple(parents)})
 
 
-def search_union(item: UnionItem, hasher: RowHasher, limits: KernelLimits, load: Load) -> Iterator[Answer]:
-    """The parts of a union, one answer for each parent, and one for all.
+def search_unions(items: Sequence[UnionItem], hasher: RowHasher, limits: KernelLimits, load: Load) -> Iterator[Answer]:
+    """The parts of some unions, one answer for each parent, and one for all.
 
     That about SEVERAL comes first. Its kind is `union` where the parts are concatenated, `distinct` where repeated rows
     collapse behind that, and empty where no parts were found.
@@ -115,59 +114,73 @@ def search_union(item: UnionItem, hasher: RowHasher, limits: KernelLimits, load:
         EngineError: If this worker's DuckDB is not the pinned one; nothing else is raised.
     """
     check_hash_version()
-    try:
-        with connect(limits) as connection:
-            connection.execute("SET preserve_insertion_order = true")
-            yield from _found(connection, item, hasher, load)
-    except Exception as exc:  # noqa: BLE001 - whatever it is, it must not end the job for all other tables
-        said = str(exc) if isinstance(exc, TableFault) else type(exc).__name__
-        yield Answer(child=item.child, parent=SEVERAL, reason=f"its rows could not be searched ({said})")
+    wanted = [_wanted(item) for item in items]
+    for item, tables, small in zip(items, wanted, small_ahead(wanted, hasher, limits), strict=True):
+        try:
+            with connect(limits) as connection:
+                connection.execute("SET preserve_insertion_order = true")
+                loader = TableLoader(connection, tables, small, hasher, load)
+                yield from _found(item, [loader.table(table.name) for table in tables])
+        except Exception as exc:  # noqa: BLE001 - whatever it is, it must not end the job for all other tables
+            said = f"its rows could not be searched ({said_of(exc)})"
+            yield Answer(child=item.child, parent=SEVERAL, reason=said)
 
 
-def _found(connection: duckdb.DuckDBPyConnection, item: UnionItem, hasher: RowHasher, load: Load) -> list[Answer]:
-    load(connection, "child", item.items, hasher, ())
-    connection.execute("CREATE TEMP TABLE wanted AS SELECT h0 AS h, g0 AS g, count(*) AS n FROM child GROUP BY ALL")
-    sources = []
+def _wanted(item: UnionItem) -> list[WantedTable]:
+    wanted = [WantedTable(name="child", items=item.items, columns=())]
     for number, one in enumerate(item.parents):
-        schema = schema_from_bytes(one.schema)
-        source = UnionSource(
-            parent=one.parent,
-            name=f"parent{number}",
-            columns=predicate_columns(schema, one.shared),
-            taken=frozenset(fold(name) for path, _ in leaves(schema) for name in path),
-            is_inside=one.is_inside,
-        )
-        load(connection, source.name, one.items, hasher, source.columns)
-        sources.append(source)
+        columns = predicate_columns(schema_from_bytes(one.schema), one.shared)
+        wanted.append(WantedTable(name=f"parent{number}", items=one.items, columns=columns))
+    return wanted
+
+
+def _found(item: UnionItem, tables: Sequence[SearchTable]) -> list[Answer]:
+    (own, *numbers), count = number_rows([table.fingerprints(0) for table in tables])
+    sources = [
+        UnionSource(parent=one.parent, table=table, numbers=theirs, taken=_names(one), is_inside=one.is_inside)
+        for one, table, theirs in zip(item.parents, tables[1:], numbers, strict=True)
+    ]
     parts = find_parts(
-        connection,
         sources,
+        np.bincount(own, minlength=count),
         most_key_bytes=item.most_key_bytes,
         may_collapse=item.may_collapse,
-        repeats=item.has_repeats,
     )
     kind = "" if parts.reason else "distinct" if parts.collapse else "union"
     whole = Answer(child=item.child, parent=SEVERAL, kind=kind, reason=parts.reason)
     return [whole, *(_answer(item.child, source, found) for source, found in parts.of)]
 
 
-@dataclass(frozen=True, kw_only=True)
+def _names(parent: UnionParent) -> frozenset[str]:
+    return frozenset(fold(name) for path, _ in leaves(schema_from_bytes(parent.schema)) for name in path)
+
+
+def _answer(child: int, source: UnionSource, found: Found) -> Answer:
+    where = where_of(found, source.table.columns)
+    return Answer(child=child, parent=source.parent, kind=found.kind, where=where, keys=found.keys)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class UnionSource:
     """A loaded parent.
 
     Attributes:
         parent: Its position.
-        name: The table of its rows: values v0, v1, … and the fingerprint h0, g0 under the child's columns.
-        columns: What a predicate may name.
+        table: Its rows.
+        numbers: Of its rows under the child's columns.
         taken: Folded names that no column of a key list may have.
         is_inside: Every row of it is the child's.
     """
 
     parent: int
-    name: str
-    columns: Sequence[PredicateColumn]
+    table: SearchTable
+    numbers: Numbers
     taken: frozenset[str]
     is_inside: bool = False
+
+    def counts(self, numbers: int) -> Counts:
+        """How often it has the row of each number."""
+        return np.bincount(self.numbers, minlength=numbers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,34 +197,29 @@ class Parts:
     reason: str = ""
 
 
-def find_parts(
-    connection: duckdb.DuckDBPyConnection,
-    sources: Sequence[UnionSource],
-    *,
-    most_key_bytes: int,
-    may_collapse: bool,
-    repeats: bool,
-) -> Parts:
-    """The simplest parts of some parents that give the rows of the table `wanted`.
+def find_parts(sources: Sequence[UnionSource], wanted: Counts, *, most_key_bytes: int, may_collapse: bool) -> Parts:
+    """The simplest parts of some parents that give the child's rows.
 
     Predicates are preferred to key lists, and then a concatenation to rows that collapse.
 
     Args:
-        connection: Where the tables are; `wanted` has h, g and n, how often the child has the row.
         sources: The parents.
+        wanted: By number, how often the child has the row.
         most_key_bytes: See UnionItem.
         may_collapse: See UnionItem.
-        repeats: The child repeats rows.
     """
-    for source in sources:
-        connection.execute(
-            f"CREATE TEMP TABLE counts_{source.name} AS SELECT h0 AS h, g0 AS g, count(*) AS m "
-            f"FROM {source.name} GROUP BY ALL"
-        )
-    ways = (False, True) if may_collapse and not repeats and _overlap(connection, sources) else (False,)
-    search = _Search(connection=connection, may_collapse=may_collapse)
+    holders, held = np.zeros_like(wanted), np.zeros_like(wanted)
+    for own in (source.counts(len(wanted)) for source in sources):
+        holders += own > 0
+        held += own
+    is_set = may_collapse and wanted.max(initial=0) <= 1
+    ways = (False, True) if is_set and (held[wanted > 0] > 1).any() else (False,)
+    search = _Search(wanted=wanted, may_collapse=may_collapse, key_bytes=most_key_bytes)
+    reason = search.settle_own(sources, holders)
+    if reason:
+        return Parts(reason=reason)
     parts = Parts(reason="no query was tried")
-    for key_bytes in dict.fromkeys((0, most_key_bytes)):
+    for key_bytes in dict.fromkeys((most_key_bytes,) if search.unruly else (0, most_key_bytes)):
         for collapse in ways:
             search.key_bytes, search.collapse = key_bytes, collapse
             parts = search.in_orders(sources)
@@ -220,11 +228,7 @@ def find_parts(
     return parts
 
 
-def _overlap(connection: duckdb.DuckDBPyConnection, sources: Sequence[UnionSource]) -> bool:
-    """Whether a wanted row stands in the parents more than once."""
-    counts = " UNION ALL ".join(f"FROM counts_{source.name}" for source in sources)
-    sql = f"SELECT 1 FROM ({counts}) SEMI JOIN wanted USING (h, g) GROUP BY h, g HAVING sum(m) > 1 LIMIT 1"
-    return first_row(connection, sql) is not None
+TOO_MANY_KEYS = "lists of its keys would not be much smaller than it"
 
 
 @dataclass(kw_only=True)
@@ -232,18 +236,42 @@ class _Search:
     """Looks for parts.
 
     Attributes:
-        connection: Where the tables are.
+        wanted: By number, how often the child has the row.
         may_collapse: Repeated rows may collapse within a part.
-        key_bytes: What key lists may take together.
+        key_bytes: What key lists may take together; with 0 none are looked for.
         collapse: Repeated rows collapse behind the parts.
+        unruly: Parents whose part no predicate gives, whatever the others give.
         known: Queries by what they depend on: way, parent, the parents before it in any order, and with key lists.
     """
 
-    connection: duckdb.DuckDBPyConnection
+    wanted: Counts
     may_collapse: bool
-    key_bytes: int = 0
+    key_bytes: int
     collapse: bool = False
-    known: dict[tuple[bool, str, frozenset[str], bool], Found] = field(default_factory=dict)
+    unruly: set[int] = field(default_factory=set)
+    known: dict[tuple[bool, int, frozenset[int], bool], Found] = field(default_factory=dict)
+
+    def settle_own(self, sources: Sequence[UnionSource], holders: Counts) -> str:
+        """Find the parents without a predicate; returns why there are no parts, if that is certain already.
+
+        Every part has to return the rows that no other parent has, and none of those that the child lacks.
+
+        Args:
+            sources: The parents.
+            holders: By number, how many of them have the row.
+        """
+        listed_bytes = 0
+        for source in (source for source in sources if not source.is_inside):
+            own = source.counts(len(self.wanted))
+            is_own = (holders == 1) & (own > 0) & (self.wanted >= own)
+            found = self._query(source, label_rows(source.numbers, is_own * own, free=(self.wanted > 0) & ~is_own))
+            if found.keys is not None:
+                self.unruly.add(source.parent)
+                listed_bytes += len(found.keys.content)
+            reason = found.reason or (TOO_MANY_KEYS if listed_bytes > self.key_bytes else "")
+            if reason:
+                return reason
+        return ""
 
     def in_orders(self, sources: Sequence[UnionSource]) -> Parts:
         """Parts in the first order that gives any: a parent of which no part is found is asked last, then first."""
@@ -263,83 +291,45 @@ class _Search:
     def in_order(self, sources: Sequence[UnionSource]) -> tuple[Parts, UnionSource | None]:
         """Parts of the parents in this order, or the parent of which none was found."""
         free_bytes = self.key_bytes
-        self.connection.execute("CREATE OR REPLACE TEMP TABLE needed AS SELECT * FROM wanted")
+        needed = self.wanted
         parts = []
         for place, source in enumerate(sources):
-            found = self._found(source, sources[:place])
+            found = self._found(source, sources[:place], needed)
             if found.keys is not None:
                 free_bytes -= len(found.keys.content)
             if found.reason or free_bytes < 0:
-                return Parts(reason=found.reason or "lists of its keys would not be much smaller than it"), source
+                return Parts(reason=found.reason or TOO_MANY_KEYS), source
             if found.kind:
                 parts.append((source, found))
-                self._take(source)
-        if first_row(self.connection, "SELECT 1 FROM needed LIMIT 1") is not None:
+                own = source.counts(len(needed))
+                needed = np.where(own > 0, 0, needed) if self.collapse else np.maximum(needed - own, 0)
+        if needed.any():
             return Parts(reason="the parents have some of its rows less often than it does"), sources[-1]
         return Parts(of=parts, collapse=self.collapse), None
 
-    def _found(self, source: UnionSource, before: Sequence[UnionSource]) -> Found:
-        names = frozenset(other.name for other in before)
-        plain = self.known.get((self.collapse, source.name, names, False))
-        key = (self.collapse, source.name, names, self.key_bytes > 0 and (plain is None or plain.reason != ""))
+    def _found(self, source: UnionSource, before: Sequence[UnionSource], needed: Counts) -> Found:
+        parents = frozenset(other.parent for other in before)
+        plain = self.known.get((self.collapse, source.parent, parents, False))
+        with_keys = self.key_bytes > 0 and (plain is None or plain.reason != "")
+        key = (self.collapse, source.parent, parents, with_keys)
         if key not in self.known:
-            self._label(source)
-            try:
-                self.known[key] = self._query(source)
-            finally:
-                self.connection.execute("DROP VIEW labelled; DROP TABLE labels; DROP TABLE part")
+            # Where rows collapse, those that another part gives already may be given again.
+            free = (self.wanted > 0) & (needed == 0) if self.collapse else None
+            labels = label_rows(source.numbers, needed, one_is_enough=self.collapse, free=free)
+            self.known[key] = self._query(source, labels)
         return self.known[key]
 
-    def _label(self, source: UnionSource) -> None:
-        """Make the view `labelled` of a parent, as `search.label_rows` does, by the rows that are still needed.
-
-        Where rows collapse, those that another part gives already may be given again: they are left out.
-        """
-        positive = "true" if self.collapse else "needed.n >= theirs.m"
-        free = "wanted.n IS NOT NULL AND needed.n IS NULL" if self.collapse else "false"
-        self.connection.execute(
-            "CREATE TEMP TABLE kinds AS SELECT theirs.h AS h, theirs.g AS g, coalesce(needed.n, 0) AS n, "
-            f"row_number() OVER () AS f, CAST(CASE WHEN needed.n IS NULL THEN {NEGATIVE} WHEN {positive} "
-            f"THEN {POSITIVE} ELSE {AMBIGUOUS} END AS TINYINT) AS y FROM counts_{source.name} AS theirs "
-            "LEFT JOIN needed ON theirs.h = needed.h AND theirs.g = needed.g "
-            "LEFT JOIN wanted ON theirs.h = wanted.h AND theirs.g = wanted.g "
-            f"WHERE NOT ({free})"
-        )
-        self.connection.execute(
-            f"CREATE TEMP TABLE part AS SELECT own.*, kinds.f, kinds.n, kinds.y FROM {source.name} AS own "
-            "JOIN kinds ON own.h0 = kinds.h AND own.g0 = kinds.g"
-        )
-        self.connection.execute("CREATE TEMP TABLE labels AS SELECT f, n, y FROM part; DROP TABLE kinds")
-        self.connection.execute("".join(f"ALTER TABLE part DROP COLUMN {name};" for name in "fny"))
-        show_labelled(self.connection, "part")
-
-    def _query(self, source: UnionSource) -> Found:
+    def _query(self, source: UnionSource, labels: Labels) -> Found:
         """The query of the labelled rows; of kind '' and without a reason where none of them is needed."""
-        needed, others = first_row(
-            self.connection,
-            f"SELECT count(*) FILTER (y <> {NEGATIVE}), count(*) FILTER (y <> {POSITIVE}) FROM labelled",
-        ) or (0, 0)
-        if not needed:
+        kinds = np.bincount(labels.labels, minlength=FREE)
+        if not kinds[POSITIVE] + kinds[AMBIGUOUS]:
             return Found()
-        if not others:
+        if not kinds[NEGATIVE] + kinds[AMBIGUOUS]:
             return Found(kind="selection", predicate=((),))
-        found = find_query(self.connection, source.columns, self.key_bytes, source.taken)
+        with source.table.labelled(labels) as rows:
+            if source.parent in self.unruly:
+                return find_key_query(rows, self.key_bytes, source.taken)
+            found = find_query(rows, self.key_bytes, source.taken)
         if found.kind == "distinct" and not self.may_collapse:
             return Found(reason="engines do not agree which of its rows are the same")
         return found
-
-    def _take(self, source: UnionSource) -> None:
-        """What a part gives is needed no more."""
-        given = "needed.n" if self.collapse else "least(needed.n, theirs.m)"
-        self.connection.execute(
-            f"CREATE TEMP TABLE left_over AS SELECT h, g, n FROM (SELECT needed.h, needed.g, needed.n - "
-            f"CASE WHEN theirs.m IS NULL THEN 0 ELSE {given} END AS n FROM needed LEFT JOIN counts_{source.name} "
-            "AS theirs ON needed.h = theirs.h AND needed.g = theirs.g) WHERE n > 0"
-        )
-        self.connection.execute("DROP TABLE needed")
-        self.connection.execute("ALTER TABLE left_over RENAME TO needed")
-
-
-def _answer(child: int, source: UnionSource, found: Found) -> Answer:
-    where = spark_sql(found.predicate, source.columns) if found.predicate not in (None, ((),)) else ""
-    return Answer(child=child, parent=source.parent, kind=found.kind, where=where, keys=found.keys)

@@ -51,8 +51,11 @@ _PIECES = pa.schema([("item", pa.int32()), ("table", pa.int32()), ("rows", pa.bi
 """Rows of tables that the engine reads: a batch in Arrow's stream format for each item that is about its table."""
 _ITEMS = pa.schema([("item", pa.int32()), ("work", pa.string())])
 
-Kernel = Callable[[str, Load], Iterable[Answer]]
-"""Answers a work item in text form."""
+KERNEL_ITEMS = 64
+"""Work items of one kernel call."""
+
+Kernel = Callable[[Sequence[str], Load], Iterable[Answer]]
+"""Answers work items in text form."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +103,9 @@ def _by_files(run: StageRun, work: Sequence[Work], kernel: Kernel) -> list[Answe
 def _over_files(kernel: Kernel) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     def searched(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            for text in (text for texts in batch.column(0).to_pylist() for text in texts):
-                for answer in kernel(text, load_rows):
+            texts = [text for texts in batch.column(0).to_pylist() for text in texts]
+            for start in range(0, len(texts), KERNEL_ITEMS):
+                for answer in kernel(texts[start : start + KERNEL_ITEMS], load_rows):
                     yield pa.RecordBatch.from_pylist([_row(answer)], schema=ANSWERS)
 
     return searched
@@ -121,7 +125,7 @@ def _by_engine(run: StageRun, work: Sequence[Work], kernel: Kernel) -> list[Answ
     answers = list(map(_answer, rows.to_pylist()))
     if answers:
         return answers
-    return [answer for one in work for answer in kernel(one.text, load_pieces({}))]
+    return list(kernel([one.text for one in work], load_pieces({})))
 
 
 def _pieces(run: StageRun, work: Sequence[Work]) -> list[DataFrame]:
@@ -165,7 +169,7 @@ def _cogrouped(spark: SparkSession, pieces: Sequence[DataFrame], work: Sequence[
         for table, rows in zip(pieces["table"].to_pylist(), pieces["rows"].to_pylist(), strict=True):
             by_table.setdefault(table, []).append(rows)
         load = load_pieces(by_table)
-        rows = [_row(answer) for text in items["work"].to_pylist() for answer in kernel(text, load)]
+        rows = list(map(_row, kernel(items["work"].to_pylist(), load)))
         return pa.Table.from_pylist(rows, schema=ANSWERS)
 
     listed = [{"item": number, "work": one.text} for number, one in enumerate(work)]
@@ -183,13 +187,13 @@ def load_pieces(by_table: Mapping[int, Sequence[bytes]]) -> Load:
         items: Sequence[ScanItem],
         hasher: RowHasher,
         columns: Sequence[PredicateColumn],
-    ) -> None:
+    ) -> int:
         if any(item.files for item in items):
-            load_rows(connection, name, items, hasher, columns)
-            return
+            return load_rows(connection, name, items, hasher, columns)
         create_rows(connection, name, items, columns)
-        for item in items:
-            _load_pieces(connection, name, by_table.get(item.table, ()), item, hasher, columns)
+        return sum(
+            _load_pieces(connection, name, by_table.get(item.table, ()), item, hasher, columns) for item in items
+        )
 
     return load
 
@@ -201,15 +205,16 @@ def _load_pieces(
     item: ScanItem,
     hasher: RowHasher,
     columns: Sequence[PredicateColumn],
-) -> None:
+) -> int:
     if not pieces or item.schema is None:
         raise TableFailed("the engine's reader handed over no rows", error="EngineReader")
     schema = pa.ipc.open_stream(pieces[0]).schema
     batches = (batch.cast(schema) for piece in pieces for batch in pa.ipc.open_stream(piece))
     connection.register("engine_rows", pa.RecordBatchReader.from_batches(schema, batches))
     source = arrow_source(connection, "engine_rows", schema, item.schema.names)
-    insert_rows(connection, name, source, item, hasher, columns)
+    added = insert_rows(connection, name, source, item, hasher, columns)
     connection.unregister("engine_rows")
+    return added
 
 
 def _row(answer: Answer) -> dict[str, object]:

@@ -39,6 +39,8 @@ ROWS = pa.schema(
 """Evidence of one table: a row per leaf in the order of `plan.column_order` that speaks of the whole table, then, if it
 has several files, such a row per leaf for each file."""
 
+_FLIPPED = bytes(range(255, -1, -1))
+
 KINDS = {kind: number for number, kind in enumerate(TypeClass)}
 
 
@@ -118,13 +120,16 @@ def number_key(value: int | Decimal) -> bytes:
 
     The sign, the decimal exponent, the digits without zeros at either end; all bits flipped for negative numbers.
     """
-    sign, digits, exponent = Decimal(value).as_tuple()
-    text = "".join(map(str, digits)).lstrip("0")
-    if not text:
+    if not value:
         return b"\x80"
-    point = len(text) + int(exponent) + (1 << 15)
-    body = point.to_bytes(3, "big") + text.rstrip("0").encode() + b"\0"
-    return b"\xc0" + body if not sign else b"\x40" + bytes(255 - byte for byte in body)
+    if isinstance(value, int):
+        digits = str(abs(value))
+        point = len(digits)
+    else:
+        mantissa, exponent = f"{value.copy_abs():E}".split("E")  # as written, all digits are kept
+        digits, point = mantissa.replace(".", ""), int(exponent) + 1
+    body = (point + (1 << 15)).to_bytes(3, "big") + digits.rstrip("0").encode() + b"\0"
+    return b"\xc0" + body if value > 0 else b"\x40" + body.translate(_FLIPPED)
 
 
 def number_of(key: bytes) -> Decimal:
@@ -132,7 +137,7 @@ def number_of(key: bytes) -> Decimal:
     if key == b"\x80":
         return Decimal(0)
     negative = key[:1] == b"\x40"
-    body = bytes(255 - byte for byte in key[1:]) if negative else key[1:]
+    body = key[1:].translate(_FLIPPED) if negative else key[1:]
     point = int.from_bytes(body[:3], "big") - (1 << 15)
     digits = tuple(byte - ord("0") for byte in body[3:-1])
     return Decimal((int(negative), digits, point - len(digits)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from functools import cache
 from typing import Any
 
 import duckdb
@@ -31,7 +32,12 @@ def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
     if is_remote(uri):
         fs, path = url_to_fs(uri)
         return fs, path
-    return fsspec.filesystem("file"), uri
+    return _local(), uri
+
+
+@cache
+def _local() -> fsspec.AbstractFileSystem:
+    return fsspec.filesystem("file")
 
 
 def info_token(info: dict[str, Any]) -> str:
@@ -72,6 +78,8 @@ def check_unchanged(pinned: FileStamp) -> None:
 
 def open_file(uri: str) -> Any:
     """A binary, seekable file object for reading."""
+    if not is_remote(uri):
+        return open(uri, "rb")
     fs, path = filesystem(uri)
     return fs.open(path, "rb")
 

@@ -32,7 +32,7 @@ from r2d2.scan.together import SmallItem, scan_together
 from r2d2.scan.wide import is_wide, wide_rows
 
 _BATCH_ROWS = 1 << 18
-_SMALL_SHARE = 8
+_SMALL_SHARE = 16
 """The part of a kernel's memory that decoded small files, their digests and fingerprints are to take."""
 
 

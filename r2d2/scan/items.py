@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 import pyarrow as pa
 
@@ -82,7 +83,7 @@ class ScanItem:
         return json.dumps(
             {
                 "table": self.table,
-                "files": [asdict(file) for file in self.files],
+                "files": [{**vars(file), "stamp": vars(file.stamp)} for file in self.files],
                 "partition_schema": _schema_to_text(self.partition_schema),
                 "column_sets": [[s.id, [list(path) for path in s.paths]] for s in self.column_sets],
                 "threshold": self.threshold,
@@ -120,5 +121,6 @@ def _schema_to_text(schema: pa.Schema) -> str:
     return base64.b64encode(schema_to_bytes(schema)).decode()
 
 
+@lru_cache(maxsize=64)
 def _schema_from_text(text: str) -> pa.Schema:
     return schema_from_bytes(base64.b64decode(text))

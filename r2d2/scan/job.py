@@ -55,6 +55,7 @@ class Kernels:
         parallelism: Kernels that run at once.
         tasks: Into which the work of a job is dealt.
         spill: Where the fingerprints of large comparisons go; None leaves them all to the engine's shuffle.
+        queries: Whose rows kernels of one job take at most.
     """
 
     hasher: RowHasher
@@ -62,6 +63,7 @@ class Kernels:
     parallelism: int
     tasks: int
     spill: Spill | None = None
+    queries: int = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -349,11 +351,12 @@ def _outcome(
             members.append(row)
     faults, rows_of = faults_of(reports, scans, found_faults)
     whole = {scan.table for scan in scans if scan.threshold == EVERYTHING}
+    rows_of_whole = {table: rows for table, rows in rows_of.items() if table in whole}
     verdicts: dict[Pair, Verdict] = {}
     for pair in pairs:
         if pair.child not in faults and pair.parent not in faults:
             own = sums.get(pair, _NO_ANSWER)
-            check_complete(pair, own, buckets[pair.child].count, {t: n for t, n in rows_of.items() if t in whole})
+            check_complete(pair, own, buckets[pair.child].count, rows_of_whole)
             verdicts[pair] = Verdict(distinct=own["distinct"], missing=own["missing"], excess=own["excess"])
     return Comparison(
         verdicts=verdicts,

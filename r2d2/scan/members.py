@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -50,7 +50,7 @@ class Question:
 
 def questions_text(questions: Sequence[Question]) -> str:
     """Questions about one bucket as text."""
-    return json.dumps([asdict(question) for question in questions])
+    return json.dumps([vars(question) for question in questions])
 
 
 def questions_of(text: str) -> list[Question]:
@@ -107,9 +107,10 @@ class Kinds:
 
 def joined(parts: Sequence[Kinds], parents: int) -> Kinds:
     """The kinds of several buckets as one."""
-    own = [Kinds.none(parents), *parts]
+    if not parts:
+        return Kinds.none(parents)
     names = ("held", "distinct", "needed", "there")
-    held, distinct, needed, there = (np.concatenate([getattr(part, name) for part in own]) for name in names)
+    held, distinct, needed, there = (np.concatenate([getattr(part, name) for part in parts]) for name in names)
     return _grouped(held, distinct, needed, there)
 
 
@@ -127,8 +128,11 @@ def answers(bags: Mapping[tuple[int, int], Bag], questions: Sequence[Question]) 
     by_set: dict[int, list[Question]] = {}
     for question in questions:
         by_set.setdefault(question.column_set, []).append(question)
+    bags_by_set: dict[int, dict[int, Bag]] = {}
+    for (table, column_set), bag in bags.items():
+        bags_by_set.setdefault(column_set, {})[table] = bag
     for column_set, asked in by_set.items():
-        own = {table: bag for (table, number), bag in bags.items() if number == column_set}
+        own = bags_by_set.get(column_set)
         if own:
             holders = _Holders.of(own)
             for question in asked:

@@ -145,30 +145,32 @@ def hides_nan(observer: Observer, seen: Observation, *, whole_file: bool) -> boo
 
 def exceeds(observer: Observer, seen: Observation, rows: int) -> bool:
     """Whether some live rows of a table have what its metadata had excluded for all of them."""
-    proved = observer.expected.proved
-    if not _is_comparable(observer):
-        return False
-    return (
-        (rows > seen.values and not _is(proved, Flag.MAY_NULL))
-        or (seen.values > 0 and not _is(proved, Flag.MAY_VALUE))
-        or (seen.nans > 0 and observer.is_float and not _is(proved, Flag.MAY_NAN))
-        or _is_beyond(proved, *_ends(observer, seen))
-    )
+    return _is_comparable(observer) and _exceeds(observer, seen, rows, _ends(observer, seen))
 
 
 def is_lie(observer: Observer, seen: Observation, rows: int) -> bool:
     """Whether what was seen in all live rows of a file contradicts what its metadata had proved."""
-    proved = observer.expected.proved
+    if not _is_comparable(observer):
+        return False
+    proved, ends = observer.expected.proved, _ends(observer, seen)
     nulls = rows - seen.values
-    return exceeds(observer, seen, rows) or (
-        _is_comparable(observer)
-        and (
-            (nulls == 0 and _is(proved, Flag.HAS_NULL))
-            or (seen.values == 0 and _is(proved, Flag.HAS_VALUE))
-            or (seen.nans == 0 and _is(proved, Flag.HAS_NAN))
-            or proved["nulls"] not in (UNKNOWN, nulls)
-            or _misses_witness(proved, *_ends(observer, seen))
-        )
+    return (
+        _exceeds(observer, seen, rows, ends)
+        or (nulls == 0 and _is(proved, Flag.HAS_NULL))
+        or (seen.values == 0 and _is(proved, Flag.HAS_VALUE))
+        or (seen.nans == 0 and _is(proved, Flag.HAS_NAN))
+        or proved["nulls"] not in (UNKNOWN, nulls)
+        or _misses_witness(proved, *ends)
+    )
+
+
+def _exceeds(observer: Observer, seen: Observation, rows: int, ends: tuple[bytes | None, bytes | None]) -> bool:
+    proved = observer.expected.proved
+    return (
+        (rows > seen.values and not _is(proved, Flag.MAY_NULL))
+        or (seen.values > 0 and not _is(proved, Flag.MAY_VALUE))
+        or (seen.nans > 0 and observer.is_float and not _is(proved, Flag.MAY_NAN))
+        or _is_beyond(proved, *ends)
     )
 
 

@@ -7,7 +7,7 @@ import heapq
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -34,8 +34,7 @@ WHOLE_FACTOR = 4
 _UNKNOWN_ROWS = 1 << 20
 
 
-@dataclass(frozen=True, kw_only=True, order=True)
-class Pair:
+class Pair(NamedTuple):
     """A question: are the rows of child, over a column set, among those of parent?"""
 
     child: int
@@ -164,7 +163,7 @@ def member_rows(
 
 def pairs_of(questions: Iterable[Question]) -> list[Pair]:
     """Child and parent of some questions, for all parents."""
-    return [Pair(child=q.child, parent=parent, column_set=q.column_set) for q in questions for parent in q.parents]
+    return [Pair(q.child, parent, q.column_set) for q in questions for parent in q.parents]
 
 
 def items_of(scan: TableScan, buckets: Buckets) -> list[ScanItem]:
@@ -257,11 +256,15 @@ def compared_paths(child: SchemaClass, parent: SchemaClass) -> tuple[tuple[LeafP
 
 def column_sets(pairs: Sequence[Pair], graph: SchemaGraph) -> dict[int, tuple[ColumnSet, ...]]:
     """The column sets that the pairs need of each table; a set is numbered by the child's schema class."""
-    edges = {(graph.class_of[pair.child].id, graph.class_of[pair.parent].id) for pair in pairs}
-    paths = {edge: compared_paths(*(graph.classes[end] for end in edge)) for edge in edges}
+    number = {table: c.id for table, c in graph.class_of.items()}
+    edges = {(number[child], number[parent], column_set) for child, parent, column_set in pairs}
+    of_edge = {}
+    for child, parent, column_set in edges:
+        paths = compared_paths(graph.classes[child], graph.classes[parent])
+        of_edge[child, parent, column_set] = [ColumnSet(id=column_set, paths=own) for own in paths]
     wanted: dict[int, dict[int, ColumnSet]] = {}
-    for pair in pairs:
-        own, other = paths[graph.class_of[pair.child].id, graph.class_of[pair.parent].id]
-        wanted.setdefault(pair.child, {})[pair.column_set] = ColumnSet(id=pair.column_set, paths=own)
-        wanted.setdefault(pair.parent, {}).setdefault(pair.column_set, ColumnSet(id=pair.column_set, paths=other))
-    return {table: tuple(sets[number] for number in sorted(sets)) for table, sets in wanted.items()}
+    for child, parent, column_set in pairs:
+        own, other = of_edge[number[child], number[parent], column_set]
+        wanted.setdefault(child, {})[column_set] = own
+        wanted.setdefault(parent, {}).setdefault(column_set, other)
+    return {table: tuple(own for _, own in sorted(sets.items())) for table, sets in wanted.items()}

@@ -80,7 +80,8 @@ def counted(
     first: UnsignedWords, second: UnsignedWords
 ) -> tuple[UnsignedWords, UnsignedWords, npt.NDArray[np.int64] | None]:
     """Fingerprints with equal ones counted, where that halves them; None counts each as one."""
-    if len(np.unique(first[:_PROBED])) > len(first[:_PROBED]) // 2:
+    probe = np.sort(first[:_PROBED])
+    if len(probe) and 1 + np.count_nonzero(probe[1:] != probe[:-1]) > len(probe) // 2:
         return first, second, None
     order = np.lexsort((second, first))
     first, second = first[order], second[order]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -22,9 +23,9 @@ from r2d2.scan.footer.schema import width
 from r2d2.scan.items import ColumnSet, ScanFile, ScanItem
 from r2d2.scan.source import Named
 
-SMALL_BYTES = 1 << 20
+SMALL_BYTES = 2 << 20
 """Compressed bytes of a small file, and of the columns that are wanted of it."""
-SMALL_VALUES = 1 << 18
+SMALL_VALUES = 1 << 19
 """Values that are decoded of a small file at most."""
 WIDE_COLUMNS = 64
 """Columns from which on the two limits above are these: what DuckDB takes for a query grows with the columns."""
@@ -73,7 +74,7 @@ class SmallFile:
     bytes_read: int
     values: Mapping[LeafPath, pa.Array | Literal]
 
-    @property
+    @cached_property
     def decoded_bytes(self) -> int:
         """Memory of its values."""
         return sum(array.nbytes for array in self.values.values() if not isinstance(array, Literal))

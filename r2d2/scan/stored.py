@@ -16,7 +16,7 @@ from r2d2.scan.plan import Pair
 if TYPE_CHECKING:
     from r2d2.store.stages import StageStore
 
-GRAPH, MINMAX, MINHASH, VERIFY = "schema_graph", "minmax", "minhash", "verify"
+GRAPH, MINMAX, PAGES, MINHASH, VERIFY = "schema_graph", "minmax", "pages", "minhash", "verify"
 """Names of the stages whose tables others read."""
 
 CLASSES = pa.schema([("class", pa.int32()), ("leaves", pa.list_(pa.string())), ("tables", pa.list_(pa.int32()))])
@@ -96,7 +96,7 @@ def read_identical(store: StageStore, stage: str) -> dict[Pair, bool]:
 
 def write_verdicts(store: StageStore, stage: str, verdicts: Mapping[Pair, Verdict]) -> None:
     """Store what rows say of pairs."""
-    rows = [{**asdict(pair), **asdict(verdict)} for pair, verdict in sorted(verdicts.items())]
+    rows = [{**pair._asdict(), **asdict(verdict)} for pair, verdict in sorted(verdicts.items())]
     store.write_table(stage, "verdicts", pa.Table.from_pylist(rows, schema=VERDICTS))
 
 

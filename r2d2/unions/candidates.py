@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ from r2d2.scan.plan import column_order, compared_paths
 from r2d2.scan.stored import EVIDENCE, EVIDENCE_TABLES
 from r2d2.session import engine_errors, union_all
 from r2d2.unions.overlap import Block, candidates
+from r2d2.unions.ranked import Ranked
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -41,17 +43,17 @@ def blocks_of(graph: SchemaGraph, children: Collection[int], parents: Collection
     for child, parent in graph.edges:
         above[child].add(parent)
     for c in graph.classes:
-        own = [table for table in c.tables if table in children]
-        sides = [(_of(graph.classes[p], {*parents, *own}), _places(c, graph.classes[p])) for p in sorted(above[c.id])]
+        own = dict.fromkeys(table for table in c.tables if table in children)
+        sides = [(_of(graph.classes[p], parents, own), _places(c, graph.classes[p])) for p in sorted(above[c.id])]
         filled = tuple((tables, places) for tables, places in sides if tables)
         if sum(len(tables) for tables, _ in filled) > 2:  # a child and two others at least
             for start in range(0, len(own), BLOCK_TABLES):
-                part = tuple(own[start : start + BLOCK_TABLES])
+                part = tuple(islice(own, start, start + BLOCK_TABLES))
                 yield Block(column_set=c.id, children=part, parents=filled)
 
 
-def _of(c: SchemaClass, tables: Collection[int]) -> tuple[int, ...]:
-    return tuple(table for table in c.tables if table in tables)
+def _of(c: SchemaClass, *either: Collection[int]) -> tuple[int, ...]:
+    return tuple(table for table in c.tables if any(table in tables for tables in either))
 
 
 def _places(child: SchemaClass, parent: SchemaClass) -> tuple[int, ...]:
@@ -110,8 +112,9 @@ def _items(blocks: Sequence[Block], tables: int) -> list[list[Block]]:
 def _answered(evidence: DataFrame, items: DataFrame) -> pa.Table:
     def answer(tables: pa.Table, items: pa.Table) -> pa.Table:
         packed = dict(zip(tables["table"].to_pylist(), tables["evidence"].to_pylist(), strict=True))
+        evidence = Ranked.of(packed)
         (item,) = items.to_pylist()
-        found = [pair for text in item["blocks"] for pair in candidates(Block.from_json(text), packed)]
+        found = [pair for text in item["blocks"] for pair in candidates(Block.from_json(text), evidence)]
         rows = [{"item": item["item"], "child": child, "parents": parents} for child, parents in [*found, (DONE, [])]]
         return pa.Table.from_pylist(rows, schema=_FOUND)
 

@@ -8,26 +8,29 @@ leaf in which the fewest pairs meet, so that disjoint tables, as daily dumps are
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from r2d2.scan.evidence import ROWS, WHOLE, Flag, unpack
+from r2d2.scan.evidence import Flag
+from r2d2.unions.ranked import Covers, Interval, Mask, Numbers, Ranked
 
-Numbers = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
+Places = npt.NDArray[np.intp]
+"""Of children or of other tables, one per pair."""
+
+Leaves = npt.NDArray[np.intp]
+"""Some leaves as a column, beside the pairs of a row."""
 
 STEP_PAIRS = 1 << 20
-"""Pairs of tables that are judged at once, with about 200 bytes each."""
+"""Pairs of tables times leaves that are judged at once, with about 200 bytes each."""
 
 MOST_CANDIDATES = 1000
 """Candidates of one child beyond which it is left undecided."""
 
-_LOWEST, _HIGHEST = -1, 1 << 62
+_NOTHING = ((Flag.HAS_NULL, Flag.MAY_NULL), (Flag.HAS_NAN, Flag.MAY_NAN))
+_MAY_VALUE, _MAY_NOTHING = int(Flag.MAY_VALUE), int(Flag.MAY_NULL | Flag.MAY_NAN)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,146 +65,73 @@ class Block:
         return cls(column_set=raw["column_set"], children=tuple(raw["children"]), parents=parents)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Covers:
-    """Evidence of tables as arrays (tables, leaves); keys as ranks, ends that are not known far outside.
-
-    Attributes:
-        ids: Positions of the tables.
-        kind, flags: As in `scan.evidence.ROWS`.
-        low, high: Cover of the values.
-        first_high, last_low: Inner ends of the witnesses that start at `low` and end at `high`.
-    """
-
-    ids: Numbers
-    kind: Numbers
-    flags: Numbers
-    low: Numbers
-    high: Numbers
-    first_high: Numbers
-    last_low: Numbers
-
-    def may(self, flag: Flag) -> Mask:
-        """Where one of some flags is set."""
-        found: Mask = (self.flags & int(flag)) != 0
-        return found
-
-    def at(self, index: npt.NDArray[np.intp]) -> Covers:
-        """Some of the tables."""
-        return Covers(**{name: getattr(self, name)[index] for name in self.__dataclass_fields__})
-
-
-def candidates(block: Block, evidence: Mapping[int, bytes]) -> Iterator[tuple[int, list[int]]]:
+def candidates(block: Block, evidence: Ranked) -> Iterator[tuple[int, list[int]]]:
     """Children that several tables together may hold, each with these tables, ascending.
 
     A child with more than MOST_CANDIDATES comes with none: it is left undecided.
 
     Args:
         block: Children and the tables that have their columns.
-        evidence: Packed evidence of all its tables.
+        evidence: Of all its tables.
     """
-    children, parents = _covers(block, evidence)
+    own_places = range(len(block.parents[0][1]))
+    children, parents = evidence.covers([(block.children, own_places)]), evidence.covers(block.parents)
     children = children.at(np.flatnonzero(_may_be_held(children, parents)))
     for c, p in _meeting(children, parents):
         yield from _several(children, parents, c, p)
 
 
-def _covers(block: Block, evidence: Mapping[int, bytes]) -> tuple[Covers, Covers]:
-    own = [(table, None) for table in block.children]
-    others = [(table, places) for tables, places in block.parents for table in tables]
-    parts = [_whole(evidence[table], places) for table, places in (*own, *others)]
-    (rows,) = pa.Table.from_batches(parts, ROWS).combine_chunks().to_batches()
-    shape = (len(parts), -1)
-    numbers = {name: np.asarray(rows.column(name).to_numpy(), np.int64).reshape(shape) for name in ("kind", "flags")}
-    ends = {name: ranks.reshape(shape) for name, ranks in _ranked(rows).items()}
-    ids = np.array([table for table, _ in (*own, *others)], np.int64)
-    together = Covers(ids=ids, **numbers, **ends)
-    places = np.arange(len(parts))
-    return together.at(places[: len(own)]), together.at(places[len(own) :])
-
-
-def _whole(packed: bytes, places: Sequence[int] | None) -> pa.RecordBatch:
-    rows = unpack(packed)
-    leaves = int(np.count_nonzero(np.asarray(rows.column("file")) == WHOLE))
-    whole = rows.slice(0, leaves)
-    return whole if places is None else whole.take(pa.array(places, pa.int64()))
-
-
-def _ranked(rows: pa.RecordBatch) -> dict[str, Numbers]:
-    """Ranks of all ends; one that is not known lies beyond all others, on the side on which it proves nothing."""
-    unknown = {"low": _LOWEST, "high": _HIGHEST, "first_high": _HIGHEST, "last_low": _LOWEST}
-    together = pa.chunked_array([rows.column(name) for name in unknown], pa.binary()).combine_chunks()
-    ranks = np.array(pc.rank(together, tiebreaker="dense").to_numpy(), np.int64)
-    missing = np.asarray(together.is_null().to_numpy(zero_copy_only=False))
-    found = {}
-    for name, part, lost in zip(unknown, np.split(ranks, 4), np.split(missing, 4), strict=True):
-        part[lost] = unknown[name]
-        found[name] = part
-    return found
-
-
-def _witnesses(children: Covers) -> Iterator[tuple[Numbers, Numbers]]:
-    """Intervals each of which holds a value of the child, if it has one; unbounded where no witness is known."""
-    yield np.where(children.first_high == _HIGHEST, _LOWEST, children.low), children.first_high
-    yield children.last_low, np.where(children.last_low == _LOWEST, _HIGHEST, children.high)
-
-
-def _hull(covers: Covers) -> tuple[Numbers, Numbers]:
-    """Intervals outside of which a table meets no other in a leaf; unbounded where it may be NULL or NaN."""
-    bounded = covers.may(Flag.MAY_VALUE) & ~covers.may(Flag.MAY_NULL | Flag.MAY_NAN)
-    return np.where(bounded, covers.low, _LOWEST), np.where(bounded, covers.high, _HIGHEST)
-
-
 def _met(low: Numbers, high: Numbers, lows: Numbers, highs: Numbers) -> Numbers:
-    """How many of some intervals, given by their sorted ends, each interval meets."""
-    before = np.searchsorted(highs, low, side="left")
-    after = len(lows) - np.searchsorted(lows, high, side="right")
-    met: Numbers = len(lows) - before - after
+    """How many of some intervals, given by their ends, each interval meets; none reaches into another leaf."""
+    before = np.searchsorted(np.sort(highs, axis=None), low, side="left")
+    met: Numbers = np.searchsorted(np.sort(lows, axis=None), high, side="right") - before
     return met
 
 
 def _may_be_held(children: Covers, parents: Covers) -> Mask:
     """Children each of whose witnesses meets some other table; every child is among the parents too."""
-    kept = np.ones(len(children.ids), bool)
-    may_value = parents.may(Flag.MAY_VALUE)
-    for leaf in range(children.kind.shape[1]):
-        there = may_value[:, leaf]
-        lows, highs = np.sort(parents.low[there, leaf]), np.sort(parents.high[there, leaf])
-        has_value = children.may(Flag.HAS_VALUE)[:, leaf]
-        for low, high in _witnesses(children):
-            kept &= ~has_value | (_met(low[:, leaf], high[:, leaf], lows, highs) > 1)
-        for has, may in ((Flag.HAS_NULL, Flag.MAY_NULL), (Flag.HAS_NAN, Flag.MAY_NAN)):
-            kept &= ~children.may(has)[:, leaf] | (np.count_nonzero(parents.may(may)[:, leaf]) > 1)
+    there = parents.has(Flag.MAY_VALUE)
+    lows, highs = parents.low[there], parents.high[there]
+    held = np.ones(children.kind.shape, bool)
+    for low, high in children.witnesses():
+        held &= _met(low, high, lows, highs) > 1
+    held |= ~children.has(Flag.HAS_VALUE)
+    for has, may in _NOTHING:
+        others = np.count_nonzero(parents.has(may), axis=1) > 1
+        held &= ~children.has(has) | others[:, np.newaxis]
+    kept: Mask = np.logical_and.reduce(held, axis=0)
     return kept
 
 
-def _meeting(children: Covers, parents: Covers) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
+def _meeting(children: Covers, parents: Covers) -> Iterator[tuple[Places, Places]]:
     """Pairs of positions whose covers meet in all leaves, in portions of whole children."""
     if not len(children.ids):
         return
-    mine, theirs = _hull(children), _hull(parents)
-    counts = [
-        _met(mine[0][:, leaf], mine[1][:, leaf], np.sort(theirs[0][:, leaf]), np.sort(theirs[1][:, leaf]))
-        for leaf in range(children.kind.shape[1])
-    ]
-    order = sorted(range(len(counts)), key=lambda leaf: int(counts[leaf].sum()))
+    mine, theirs = children.hull(), parents.hull()
+    counts = _met(*mine, *theirs)
+    order = np.argsort(counts.sum(axis=1), kind="stable").tolist()
     best = order[0]
     portions = np.cumsum(counts[best]) // STEP_PAIRS
     for portion in np.unique(portions):
         chosen = np.flatnonzero(portions == portion)
-        low, high = mine[0][chosen, best], mine[1][chosen, best]
-        c, p = _joined(low, high, theirs[0][:, best], theirs[1][:, best])
+        c, p = _joined(mine[0][best, chosen], mine[1][best, chosen], theirs[0][best], theirs[1][best])
         c = chosen[c]
-        kept = children.ids[c] != parents.ids[p]
-        for leaf in order:
+        others = children.ids[c] != parents.ids[p]
+        c, p = c[others], p[others]
+        for group in _groups(order, len(c)):
+            kept = _meets(children, parents, c, p, group).all(axis=0)
             c, p = c[kept], p[kept]
-            kept = _meets(children, parents, c, p, leaf)
-        yield c[kept], p[kept]
+        yield c, p
 
 
-def _joined(
-    low: Numbers, high: Numbers, lows: Numbers, highs: Numbers
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+def _groups(order: Sequence[int], pairs: int) -> Iterator[Leaves]:
+    """Leaves in parts that are looked at together: as many as keep the cells below STEP_PAIRS, as a column each."""
+    step = max(1, STEP_PAIRS // max(1, pairs))
+    for start in range(0, len(order), step):
+        yield np.array(order[start : start + step], np.intp)[:, np.newaxis]
+
+
+def _joined(low: Numbers, high: Numbers, lows: Numbers, highs: Numbers) -> tuple[Places, Places]:
     """Pairs of meeting intervals: those where the second begins within the first, then those where it began before."""
     by_low = np.argsort(lows, kind="stable")
     first, p = _ranges(np.searchsorted(lows[by_low], low, side="left"), np.searchsorted(lows[by_low], high, "right"))
@@ -211,9 +141,7 @@ def _joined(
     return np.concatenate([first, by_start[second]]), np.concatenate([by_low[p], other])
 
 
-def _ranges(
-    starts: npt.NDArray[np.intp], ends: npt.NDArray[np.intp]
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+def _ranges(starts: npt.NDArray[np.intp], ends: npt.NDArray[np.intp]) -> tuple[Places, Places]:
     """The numbers of several ranges, each with the position of its range."""
     sizes = np.maximum(ends - starts, 0)
     owner = np.repeat(np.arange(len(sizes)), sizes)
@@ -221,33 +149,28 @@ def _ranges(
     return owner, starts[owner] + inner
 
 
-def _meets(children: Covers, parents: Covers, c: npt.NDArray[np.intp], p: npt.NDArray[np.intp], leaf: int) -> Mask:
-    """Whether pairs of tables may have a value of a leaf in common."""
-    both = children.may(Flag.MAY_VALUE)[c, leaf] & parents.may(Flag.MAY_VALUE)[p, leaf]
-    both &= children.kind[c, leaf] == parents.kind[p, leaf]
-    meets: Mask = both & _touch(children.low[c, leaf], children.high[c, leaf], parents, p, leaf)
-    for flag in (Flag.MAY_NULL, Flag.MAY_NAN):
-        meets |= children.may(flag)[c, leaf] & parents.may(flag)[p, leaf]
+def _meets(children: Covers, parents: Covers, c: Places, p: Places, leaf: Leaves) -> Mask:
+    """Whether pairs of tables may have a value of each leaf in common."""
+    may = children.flags[leaf, c] & parents.flags[leaf, p]
+    meets: Mask = ((may & _MAY_VALUE) != 0) & (children.kind[leaf, c] == parents.kind[leaf, p])
+    meets &= _touch(children.low[leaf, c], children.high[leaf, c], parents, p, leaf)
+    meets |= (may & _MAY_NOTHING) != 0
     return meets
 
 
-def _touch(low: Numbers, high: Numbers, parents: Covers, p: npt.NDArray[np.intp], leaf: int) -> Mask:
-    touch: Mask = (high >= parents.low[p, leaf]) & (low <= parents.high[p, leaf])
+def _touch(low: Numbers, high: Numbers, parents: Covers, p: Places, leaf: Leaves) -> Mask:
+    touch: Mask = (high >= parents.low[leaf, p]) & (low <= parents.high[leaf, p])
     return touch
 
 
-def _several(
-    children: Covers, parents: Covers, c: npt.NDArray[np.intp], p: npt.NDArray[np.intp]
-) -> Iterator[tuple[int, list[int]]]:
+def _several(children: Covers, parents: Covers, c: Places, p: Places) -> Iterator[tuple[int, list[int]]]:
     """The children of some pairs whose witnesses all meet a candidate, with at least two candidates."""
     kept = np.bincount(c, minlength=len(children.ids)) > 1
-    for leaf in range(children.kind.shape[1]):
-        has_value = children.may(Flag.HAS_VALUE)[:, leaf]
-        same = parents.may(Flag.MAY_VALUE)[p, leaf] & (children.kind[c, leaf] == parents.kind[p, leaf])
-        for low, high in _witnesses(children):
-            kept &= ~has_value | _any(c, same & _touch(low[c, leaf], high[c, leaf], parents, p, leaf), len(kept))
-        for has, may in ((Flag.HAS_NULL, Flag.MAY_NULL), (Flag.HAS_NAN, Flag.MAY_NAN)):
-            kept &= ~children.may(has)[:, leaf] | _any(c, parents.may(may)[p, leaf], len(kept))
+    if not kept.any():
+        return
+    witnesses = children.witnesses()
+    for leaf in _groups(range(len(children.kind)), max(len(c), len(kept))):
+        kept &= _are_met(children, witnesses, parents, c, p, leaf).all(axis=0)
     order = np.lexsort((parents.ids[p], c))
     c, p = c[order], p[order]
     bounds = np.searchsorted(c, np.arange(len(kept) + 1))
@@ -256,7 +179,24 @@ def _several(
         yield int(children.ids[child]), found if len(found) <= MOST_CANDIDATES else []
 
 
-def _any(places: npt.NDArray[np.intp], told: Mask, size: int) -> Mask:
-    """Per place, whether one of what is told of it is true."""
-    found: Mask = np.bincount(places[told], minlength=size) > 0
+def _are_met(
+    children: Covers, witnesses: Sequence[Interval], parents: Covers, c: Places, p: Places, leaf: Leaves
+) -> Mask:
+    """Whether the witnesses of children in some leaves each meet the other table of one of the child's pairs."""
+    has, may = children.flags[leaf[:, 0]], parents.flags[leaf, p]
+    same = ((may & _MAY_VALUE) != 0) & (children.kind[leaf, c] == parents.kind[leaf, p])
+    shape = (len(leaf), len(children.ids))
+    met = np.ones(shape, bool)
+    for low, high in witnesses:
+        met &= _any(c, same & _touch(low[leaf, c], high[leaf, c], parents, p, leaf), shape)
+    met |= (has & int(Flag.HAS_VALUE)) == 0
+    for has_it, may_be_it in _NOTHING:
+        met &= ((has & int(has_it)) == 0) | _any(c, (may & int(may_be_it)) != 0, shape)
+    return met
+
+
+def _any(c: Places, told: Mask, shape: tuple[int, int]) -> Mask:
+    """Per leaf and child, whether one of what is told of its pairs is true."""
+    rows, columns = np.nonzero(told)
+    found: Mask = np.bincount(rows * shape[1] + c[columns], minlength=shape[0] * shape[1]).reshape(shape) > 0
     return found

@@ -161,7 +161,7 @@ def write_paged_lake(lake: Path) -> None:
 def test_pages_refute_and_explain_says_how(
     engine: Engine, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("r2d2.prune.page_stage.LEAST_BYTES", 0)
+    monkeypatch.setattr("r2d2.prune.page_stage.worth_reading", lambda pairs, **_: pairs)
     write_paged_lake(tmp_path / "lake")
     found = run_audit(tmp_path / "lake", tmp_path / "out", spark=engine.spark)
     edges = {(edge["child"], edge["parent"]) for edge in found.edges}
@@ -172,7 +172,7 @@ def test_pages_refute_and_explain_says_how(
         ("paged.parquet", "grouped.parquet"),
         ("grouped.parquet", "paged.parquet"),
     }
-    (bytes_read,) = [stage["bytes"] for stage in found.summary["stages"] if stage["name"] == "min-max"]
+    (bytes_read,) = [stage["bytes"] for stage in found.summary["stages"] if stage["name"] == "pages"]
     assert 0 < bytes_read < found.summary["lake_bytes"]
     reasons = {
         ("one", "names"): "a value that the dictionaries of the parent's files lack",

@@ -260,7 +260,7 @@ STORED: dict[str, pa.Schema | pa.StructType] = {
     "minmax/evidence-tables": EVIDENCE,
     "minmax/identical": IDENTICAL,
     "minmax/sharing": STORED_PAIRS,
-    "minmax/pages": PAGE_REASONS,
+    "pages/refuted": PAGE_REASONS,
     "minmax/pairs": STORED_PAIRS,
     "recipes/recipes": STORED_RECIPES,
     "recipes/reasons": REASONS,

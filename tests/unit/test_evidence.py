@@ -489,6 +489,7 @@ def test_groups_of_tables_lose_and_add_no_pair(seed: int, monkeypatch: pytest.Mo
     monkeypatch.setattr(minmax, "STEP_PAIRS", 20)
     monkeypatch.setattr(minmax, "GROUP", 3)
     monkeypatch.setattr(minmax, "FEW_PAIRS", 0)
+    monkeypatch.setattr(minmax, "STEP_CELLS", 1)  # leaf by leaf
     assert survivors_among(numbers, numbers) == one_by_one
     assert 0 < len(one_by_one) < 40 * 39
 
@@ -498,6 +499,11 @@ def test_keys_of_numbers_have_the_order_of_the_numbers(numbers: list[int | Decim
     keys = [number_key(number) for number in numbers]
     for (one, key), (other, its) in pairwise(zip(numbers, keys, strict=True)):
         assert (one < other, one == other) == (key < its, key == its)
+
+
+@given(number=st.one_of(st.integers(), st.floats(allow_nan=False, allow_infinity=False).map(Decimal)))
+def test_a_key_keeps_all_digits_of_a_number(number: int | Decimal) -> None:
+    assert number_of(number_key(number)) == number
 
 
 @given(value=st.binary(max_size=5), length=st.integers(0, 5))

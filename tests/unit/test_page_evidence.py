@@ -35,7 +35,6 @@ from r2d2.prune.pages import Belief
 from r2d2.prune.schema_graph import build_schema_graph
 from r2d2.prune.trust import Suspect
 from r2d2.scan.footer import pages
-from r2d2.scan.footer.claims import stored_columns
 from r2d2.scan.footer.dictionary import MOST_BYTES, dictionary_values, refers_to_dictionary
 from r2d2.scan.footer.pages import Source, Wanted, chunk_spans
 from r2d2.scan.footer.read import read_footer
@@ -468,7 +467,7 @@ def test_damaged_pages_say_nothing_or_the_truth(tmp_path: Path) -> None:
         pq.write_table(pa.table(values), path, compression=compression, write_page_index=True, data_page_size=64)
         whole = path.read_bytes()
         footer = read_footer(str(path))
-        wanted = [Wanted(column=column, dictionary=True, index=True) for column in stored_columns(footer)]
+        wanted = [Wanted(column=column, dictionary=True, index=True) for column in footer.layout.columns]
         for dictionary in (True, False):
             asked = [Wanted(column=one.column, dictionary=dictionary, index=True) for one in wanted]
             for _ in range(60):
@@ -502,7 +501,7 @@ def test_the_dictionaries_of_many_row_groups_take_bounded_memory(tmp_path: Path)
     table = pa.table({"c": [cell for group in groups for cell in group]})
     pq.write_table(table, tmp_path / "a.parquet", row_group_size=72_000, compression="zstd")
     footer = read_footer(str(tmp_path / "a.parquet"))
-    wanted = [Wanted(column=column, dictionary=True, index=True) for column in stored_columns(footer)]
+    wanted = [Wanted(column=column, dictionary=True, index=True) for column in footer.layout.columns]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pages, "MOST_HELD_BYTES", 1 << 20)
         tracemalloc.start()
@@ -525,7 +524,7 @@ def test_a_wrong_checksum_is_no_dictionary(tmp_path: Path) -> None:
     path = tmp_path / "b.parquet"
     pq.write_table(pa.table({"c": [1, 3] * 200}), path, compression="none", write_page_checksum=True)
     data, footer = bytearray(path.read_bytes()), read_footer(str(path))
-    (column,) = stored_columns(footer)
+    (column,) = footer.layout.columns
     wanted = [Wanted(column=column, dictionary=True, index=False)]
     ((spans,),), _ = chunk_spans(str(path), footer, wanted, 1 << 20)
     assert (spans.source, list(spans.spans.lows)) == (Source.DICTIONARY, [1, 3])
@@ -546,11 +545,3 @@ def test_a_list_of_encodings_of_another_type_is_no_list(tmp_path: Path) -> None:
     (facts,) = read_footer(str(tmp_path / "a.parquet")).facts.groups[0].chunks
     assert facts.encodings is None
     assert facts.dictionary_offset == 4
-
-
-@pytest.mark.parametrize(("columns", "rows", "is_thin"), [(63, 10, False), (64, 10, True), (64, 2000, False)])
-def test_parents_of_many_thin_columns_are_left_to_the_scan(
-    tmp_path: Path, columns: int, rows: int, is_thin: bool
-) -> None:
-    pq.write_table(pa.table({f"c{place}": range(rows) for place in range(columns)}), tmp_path / "t.parquet")
-    assert page_stage._has_thin_columns(harvested(str(tmp_path))[0]) is is_thin

@@ -26,6 +26,7 @@ from r2d2.lake.parquet import _common_type, harvest_parquet
 from r2d2.model import Claim, FoundTable, Harvest
 from r2d2.scan.footer.claims import footer_claims
 from r2d2.scan.footer.read import Footer, read_footer
+from r2d2.scan.footer.recent import Recent
 
 UTC = datetime.UTC
 EPOCH = datetime.datetime.fromtimestamp(0, UTC).replace(tzinfo=None)
@@ -267,7 +268,7 @@ def test_a_footer_is_parsed_once_as_long_as_its_bytes_are_the_same(tmp_path, mon
     assert read_footer(path) is first
     pq.write_table(pa.table({"b": [1]}), path)
     assert read_footer(path).schema.names == ["b"]
-    monkeypatch.setattr("r2d2.scan.footer.read._RECENT_BYTES", 0)
+    monkeypatch.setattr("r2d2.scan.footer.read._RECENT", Recent(0))
     pq.write_table(pa.table({"c": [1]}), path)
     assert read_footer(path) == read_footer(path)
     assert read_footer(path) is not read_footer(path)

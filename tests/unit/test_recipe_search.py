@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r2d2.recipes import search
+from r2d2.recipes import labels, stored_rows
 from r2d2.recipes.columns import Kind, PredicateColumn, predicate_columns
+from r2d2.recipes.labels import label_rows, number_rows
 from r2d2.recipes.predicates import Condition, Predicate, duck_sql, spark_sql
-from r2d2.recipes.search import find_query, label_rows
+from r2d2.recipes.query import Found, Rows, find_query
+from r2d2.recipes.tables import SearchTable
 from r2d2.scan.duck import KernelLimits, connect
 
 COLUMNS = [
@@ -70,19 +75,37 @@ def projected(row: Row) -> Row:
     return tuple("NaN" if value != value else value for value in shared)
 
 
-def labelled(connection: duckdb.DuckDBPyConnection, rows: Sequence[Row], child: Sequence[Row]) -> None:
-    """Tables as the kernel reads them from files, and their labels."""
+TYPES = [pa.int64(), pa.float64(), pa.string(), pa.int64(), pa.int64()]
+
+
+def table_of(
+    connection: duckdb.DuckDBPyConnection, name: str, rows: Sequence[Row], numbers: Mapping[Row, int], where: str
+) -> SearchTable:
+    """Rows as the kernel reads them from files; fingerprints are made of numbers of what the child has of a row."""
+    lanes = pa.array([numbers[projected(row)] * _SPREAD % (1 << 64) for row in rows], pa.uint64())
+    values = {f"v{i}": pa.array([row[i] for row in rows], TYPES[i]) for i in range(len(COLUMNS))}
+    table = pa.table({"h0": lanes, "g0": lanes, **values})
+    if where == "memory":
+        return SearchTable(COLUMNS, connection, name, table)
+    connection.register("given", table)
+    connection.execute(f"CREATE TEMP TABLE {name} AS SELECT * FROM given")
+    return SearchTable(COLUMNS, connection, name)
+
+
+@contextmanager
+def labelled(
+    connection: duckdb.DuckDBPyConnection, rows: Sequence[Row], child: Sequence[Row], where: str
+) -> Iterator[Rows]:
+    """The rows of a parent, labelled by those of a child."""
     numbers = {row: number for number, row in enumerate(dict.fromkeys(map(projected, rows)))}
-    types = [pa.int64(), pa.float64(), pa.string(), pa.int64(), pa.int64()]
-    stored = {f"v{i}": pa.array([row[i] for row in rows], types[i]) for i in range(len(COLUMNS))}
-    for name, own, more in (("parent", rows, stored), ("child", child, {})):
-        places = pa.array([numbers[projected(row)] * _SPREAD % (1 << 64) for row in own], pa.uint64())
-        connection.register("given", pa.table({"h0": places, "g0": places, **more}))
-        connection.execute(f"CREATE TEMP TABLE {name} AS SELECT * FROM given")
-    label_rows(connection, 0)
+    parent = table_of(connection, "parent", rows, numbers, where)
+    other = table_of(connection, "child", child, numbers, where)
+    (own, theirs), count = number_rows([parent.fingerprints(0), other.fingerprints(0)])
+    with parent.labelled(label_rows(own, np.bincount(theirs, minlength=count))) as found:
+        yield found
 
 
-def found_rows(rows: Sequence[Row], found: search.Found) -> Counter[Row]:
+def found_rows(rows: Sequence[Row], found: Found) -> Counter[Row]:
     """The bag that a query returns, by the oracle."""
     if found.keys is not None:
         keys = pq.read_table(pa.BufferReader(found.keys.content))
@@ -101,38 +124,44 @@ def stored(row: Row, place: int) -> Any:
     return row[place]
 
 
-def query(rows: Sequence[Row], child: Sequence[Row]) -> search.Found:
-    with connect(KernelLimits()) as connection:
-        labelled(connection, rows, child)
-        return find_query(connection, COLUMNS, 1 << 20, frozenset())
-
-
-@settings(max_examples=30)
-@given(rows=rows_of_parent, predicate=st.lists(boxes, min_size=1, max_size=2).map(tuple), small=st.booleans())
-def test_a_query_returns_exactly_the_child(rows: list[Row], predicate: Predicate, small: bool) -> None:
-    """Whatever is found is right about every row; small samples make the search learn from its mistakes."""
-    child = [row for row in rows if selects(predicate, row)]
+@contextmanager
+def small(where: str) -> Iterator[None]:
+    """In DuckDB, small samples make the search learn from its mistakes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search, "SAMPLE_ROWS", 8 if small else search.SAMPLE_ROWS)
-        patch.setattr(search, "PART_ROWS", 8 if small else search.PART_ROWS)
-        found = query(rows, child)
+        if where == "small samples":
+            patch.setattr(stored_rows, "SAMPLE_ROWS", 8)
+            patch.setattr(labels, "PART_ROWS", 8)
+        yield
+
+
+def query(rows: Sequence[Row], child: Sequence[Row], where: str = "memory") -> Found:
+    with small(where), connect(KernelLimits()) as connection, labelled(connection, rows, child, where) as found:
+        return find_query(found, 1 << 20, frozenset())
+
+
+places = st.sampled_from(["memory", "DuckDB", "small samples"])
+
+
+@settings(max_examples=45)
+@given(rows=rows_of_parent, predicate=st.lists(boxes, min_size=1, max_size=2).map(tuple), where=places)
+def test_a_query_returns_exactly_the_child(rows: list[Row], predicate: Predicate, where: str) -> None:
+    """Whatever is found is right about every row."""
+    child = [row for row in rows if selects(predicate, row)]
+    found = query(rows, child, where)
     if not found.kind:
         assert found.reason
         return
     assert found_rows(rows, found) == Counter(map(projected, child))
 
 
-@settings(max_examples=30)
-@given(rows=rows_of_parent, box=boxes, small=st.booleans())
-def test_a_plain_predicate_is_found_where_rows_can_be_told_apart(rows: list[Row], box: Any, small: bool) -> None:
+@settings(max_examples=45)
+@given(rows=rows_of_parent, box=boxes, where=places)
+def test_a_plain_predicate_is_found_where_rows_can_be_told_apart(rows: list[Row], box: Any, where: str) -> None:
     rows = [(number, *row[1:]) for number, row in enumerate(rows)]
     child = [row for row in rows if selects((box,), row)]
     if not 0 < len(child) < len(rows):
         return
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search, "SAMPLE_ROWS", 8 if small else search.SAMPLE_ROWS)
-        patch.setattr(search, "PART_ROWS", 8 if small else search.PART_ROWS)
-        found = query(rows, child)
+    found = query(rows, child, where)
     assert found.kind == "selection"
     assert found_rows(rows, found) == Counter(map(projected, child))
 
@@ -140,31 +169,53 @@ def test_a_plain_predicate_is_found_where_rows_can_be_told_apart(rows: list[Row]
 @settings(max_examples=25)
 @given(rows=rows_of_parent, predicate=st.lists(boxes, max_size=3).map(tuple))
 def test_duckdb_sees_a_predicate_as_python_does(rows: list[Row], predicate: Predicate) -> None:
-    with connect(KernelLimits()) as connection:
-        labelled(connection, rows, [])
+    with connect(KernelLimits()) as connection, labelled(connection, rows, [], "DuckDB"):
         names = ", ".join(f"v{place}" for place in range(len(COLUMNS)))
         chosen = connection.execute(f"SELECT {names} FROM labelled WHERE {duck_sql(predicate, COLUMNS)}").fetchall()
     assert Counter(map(repr, chosen)) == Counter(repr(row) for row in rows if selects(predicate, row))
 
 
+bags = st.lists(st.tuples(*values), min_size=2, max_size=40, unique_by=projected)
+
+
 @settings(max_examples=25)
-@given(rows=st.lists(st.tuples(*values), min_size=2, max_size=40, unique_by=projected), repeated=st.integers(1, 3))
-def test_the_different_rows_of_a_parent_are_found(rows: list[Row], repeated: int) -> None:
-    found = query(rows + rows[:repeated], rows)
+@given(rows=bags, repeated=st.integers(1, 3), where=places)
+def test_the_different_rows_of_a_parent_are_found(rows: list[Row], repeated: int, where: str) -> None:
+    found = query(rows + rows[:repeated], rows, where)
     assert found.kind == "distinct"
     assert found.predicate == ((),)
 
 
-def test_rows_without_a_rule_come_back_by_the_fewest_keys() -> None:
+@settings(max_examples=40)
+@given(rows=rows_of_parent, data=st.data())
+def test_both_places_answer_alike(rows: list[Row], data: st.DataObject) -> None:
+    """Any part of the rows, without a rule and with repeated ones: what is asked of them in either place."""
+    child = data.draw(st.lists(st.sampled_from(rows), max_size=len(rows)))
+    answers = []
+    for where in ("memory", "DuckDB"):
+        with small(where), connect(KernelLimits()) as connection, labelled(connection, rows, child, where) as found:
+            counts = found.counts()
+            found.settle()
+            places = sorted(found.key_columns())
+            sets = [(place,) for place in places] + list(itertools.combinations(places, 2))
+            identify = [found.identify(chosen) for chosen in sets]
+            keys = [found.keys(chosen).to_pydict() for chosen in sets]
+            answers.append((counts, found.counts(), places, identify, keys))
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize("where", ["memory", "DuckDB"])
+def test_rows_without_a_rule_come_back_by_the_fewest_keys(where: str) -> None:
     rows = [(n, float(n % 7), "x", 1, n % 5) for n in range(600)]
-    found = query(rows, [row for row in rows if (row[0] * 7919) % 1009 % 2])
+    found = query(rows, [row for row in rows if (row[0] * 7919) % 1009 % 2], where)
     assert (found.kind, found.keys and found.keys.paths) == ("key_list", (("id",),))
     assert found_rows(rows, found) == Counter(projected(row) for row in rows if (row[0] * 7919) % 1009 % 2)
 
 
-def test_a_child_of_equal_rows_is_told_by_a_column_that_it_lacks() -> None:
+@pytest.mark.parametrize("where", ["memory", "DuckDB"])
+def test_a_child_of_equal_rows_is_told_by_a_column_that_it_lacks(where: str) -> None:
     rows = [(n, None, source, None, None) for n in range(20) for source in ("new", "old", "old")]
-    found = query(rows, [row for row in rows if row[2] == "old"])
+    found = query(rows, [row for row in rows if row[2] == "old"], where)
     assert found.kind == "selection"
     assert spark_sql(found.predicate or (), COLUMNS) == "`text` = 'old'"
 

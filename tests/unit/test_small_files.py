@@ -199,7 +199,7 @@ def test_files_that_hold_much_more_than_their_bytes_are_read_alone(tmp_path: Pat
 
 
 def test_a_wide_file_is_read_whole_where_a_narrow_one_of_its_size_is_read_alone(tmp_path: Path) -> None:
-    rows = (1 << 18) // 63
+    rows = (1 << 19) // 63
     for columns, is_small in ((64, True), (4, False)):
         cells = pa.repeat(pa.scalar(7), 64 * rows // columns)
         table = pa.table({f"c{place}": cells for place in range(columns)})

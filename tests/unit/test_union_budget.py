@@ -23,15 +23,19 @@ def union_of(child: int, parents: tuple[int, ...]) -> Union:
     return Union(child=child, parents=parents, bag=True, child_rows=1, distinct=1, parent_rows=ones, outside=ones)
 
 
-@given(sizes=st.lists(st.integers(1, 100), min_size=4, max_size=12), least=st.integers(0, 400))
-def test_the_lake_is_read_twice_at_most(sizes: list[int], least: int) -> None:
+@given(
+    sizes=st.lists(st.integers(1, 100), min_size=4, max_size=12), least=st.integers(0, 400), opened=st.integers(0, 20)
+)
+def test_the_lake_is_read_twice_at_most(sizes: list[int], least: int, opened: int) -> None:
+    """To open a table counts as some bytes."""
     run = cast("Any", run_of(sizes))
     unions = [union_of(child, tuple(t for t in range(len(sizes)) if t != child)) for child in range(len(sizes))]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recipes_of_unions, "LEAST_SEARCHED_BYTES", least)
+        patch.setattr(recipes_of_unions, "TABLE_BYTES", opened)
         kept = recipes_of_unions._affordable(run, unions)
     budget = max(least, 2 * sum(sizes))
     assert [union.child for union in kept] == sorted(union.child for union in kept)
-    assert len(kept) == min(len(unions), budget // sum(sizes))
+    assert len(kept) == min(len(unions), budget // (sum(sizes) + opened * len(sizes)))
     left_out = [sizes[union.child] for union in unions if union not in kept]
-    assert min(sizes[union.child] for union in kept) >= max(left_out, default=0)
+    assert min((sizes[union.child] for union in kept), default=100) >= max(left_out, default=0)

@@ -8,47 +8,50 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-import pyarrow as pa
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r2d2.recipes.columns import Kind, PredicateColumn
+from r2d2.recipes.labels import number_rows
+from r2d2.recipes.tables import SearchTable
 from r2d2.recipes.union_search import Parts, UnionSource, find_parts
 from r2d2.scan.duck import KernelLimits, connect
-from tests.unit.test_recipe_search import COLUMNS, Row, found_rows, projected, rows_of_parent, values
+from tests.unit.test_recipe_search import (
+    COLUMNS,
+    Row,
+    found_rows,
+    places,
+    projected,
+    rows_of_parent,
+    small,
+    table_of,
+    values,
+)
 
 parents_of_rows = st.lists(rows_of_parent, min_size=2, max_size=4)
 
 
-def search(parents: Sequence[Sequence[Row]], child: Sequence[Row], key_bytes: int = 0) -> Parts:
+def search(parents: Sequence[Sequence[Row]], child: Sequence[Row], key_bytes: int = 0, where: str = "memory") -> Parts:
     """Parts for a child whose rows are projected ones."""
     numbers = {row: number for number, row in enumerate(dict.fromkeys(projected(r) for own in parents for r in own))}
-    types = [pa.int64(), pa.float64(), pa.string(), pa.int64(), pa.int64()]
-    with connect(KernelLimits()) as connection:
-        wanted = Counter(numbers[row] for row in child)
-        places = pa.array(wanted, pa.uint64())
-        connection.register("given", pa.table({"h": places, "g": places, "n": pa.array(wanted.values(), pa.int64())}))
-        connection.execute("CREATE TEMP TABLE wanted AS SELECT * FROM given")
-        sources = []
-        for place, rows in enumerate(parents):
-            own = pa.array([numbers[projected(row)] for row in rows], pa.uint64())
-            stored = {f"v{i}": pa.array([row[i] for row in rows], types[i]) for i in range(len(COLUMNS))}
-            connection.register("given", pa.table({"h0": own, "g0": own, **stored}))
-            connection.execute(f"CREATE TEMP TABLE parent{place} AS SELECT * FROM given")
-            inside = all(projected(row) in child for row in rows)
-            source = UnionSource(
-                parent=place, name=f"parent{place}", columns=COLUMNS, taken=frozenset(), is_inside=inside
+    with small(where), connect(KernelLimits()) as connection:
+        tables = [table_of(connection, f"parent{place}", rows, numbers, where) for place, rows in enumerate(parents)]
+        own, count = number_rows([table.fingerprints(0) for table in tables])
+        number_of = {
+            projected(row): n for rows, ns in zip(parents, own, strict=True) for row, n in zip(rows, ns, strict=True)
+        }
+        sources = [
+            UnionSource(
+                parent=place,
+                table=table,
+                numbers=ns,
+                taken=frozenset(),
+                is_inside=all(projected(row) in child for row in parents[place]),
             )
-            sources.append(source)
-        repeats = len(set(child)) < len(child)
-        return find_parts(connection, sources, most_key_bytes=key_bytes, may_collapse=True, repeats=repeats)
-
-
-def stored(row: Row, place: int) -> Any:
-    """A value as a key list holds it."""
-    if COLUMNS[place].kind is Kind.DATE and row[place] is not None:
-        return pa.scalar(row[place], pa.int32()).cast(pa.date32()).as_py()
-    return row[place]
+            for place, (table, ns) in enumerate(zip(tables, own, strict=True))
+        ]
+        wanted = np.bincount([number_of[row] for row in child], minlength=count)
+        return find_parts(sources, wanted, most_key_bytes=key_bytes, may_collapse=True)
 
 
 def rebuilt(parents: Sequence[Sequence[Row]], parts: Parts) -> Counter[Row]:
@@ -57,14 +60,16 @@ def rebuilt(parents: Sequence[Sequence[Row]], parts: Parts) -> Counter[Row]:
     return Counter(dict.fromkeys(together, 1)) if parts.collapse else together
 
 
-@settings(max_examples=20)
-@given(parents=parents_of_rows, data=st.data(), keys=st.booleans())
-def test_parts_put_together_are_the_child(parents: list[list[Row]], data: st.DataObject, keys: bool) -> None:
+@settings(max_examples=30)
+@given(parents=parents_of_rows, data=st.data(), keys=st.booleans(), where=places)
+def test_parts_put_together_are_the_child(
+    parents: list[list[Row]], data: st.DataObject, keys: bool, where: str
+) -> None:
     """Rows that several parents have, rows that repeat, NaN and NULL among them."""
     whole = [projected(row) for own in parents for row in own]
     child = data.draw(st.lists(st.sampled_from(range(len(whole))), min_size=1, unique=True).map(sorted))
     rows = [whole[place] for place in child]
-    parts = search(parents, rows, 1 << 20 if keys else 0)
+    parts = search(parents, rows, 1 << 20 if keys else 0, where)
     if parts.reason:
         assert not parts.of
         return
@@ -77,9 +82,11 @@ def numbered(parents: Sequence[Sequence[Row]]) -> list[list[Row]]:
     return [[(100 * place + n, *row[1:]) for n, row in enumerate(own)] for place, own in enumerate(parents)]
 
 
-@settings(max_examples=15)
-@given(parents=parents_of_rows, days=st.tuples(values[4], values[4]), nan=st.booleans())
-def test_parts_of_disjoint_parents_are_found(parents: list[list[Row]], days: tuple[Any, Any], nan: bool) -> None:
+@settings(max_examples=20)
+@given(parents=parents_of_rows, days=st.tuples(values[4], values[4]), nan=st.booleans(), where=places)
+def test_parts_of_disjoint_parents_are_found(
+    parents: list[list[Row]], days: tuple[Any, Any], nan: bool, where: str
+) -> None:
     """A range of a column that the child has, the rows with NaN taken out or not."""
     low, high = (-5 if days[0] is None else days[0]), (5 if days[1] is None else days[1])
 
@@ -91,7 +98,7 @@ def test_parts_of_disjoint_parents_are_found(parents: list[list[Row]], days: tup
     child = [projected(row) for own in parents for row in own if is_kept(row)]
     if len(child) < 8:  # values that a predicate may name grow with the rows
         return
-    parts = search(parents, child)
+    parts = search(parents, child, 0, where)
     assert not parts.reason
     assert rebuilt(parents, parts) == Counter(child)
     assert not any(found.keys for _, found in parts.of)
@@ -152,14 +159,10 @@ def test_rows_that_the_parents_have_less_often_have_no_parts() -> None:
 
 def test_a_column_that_no_query_may_name_is_no_trouble() -> None:
     with connect(KernelLimits()) as connection:
-        connection.execute("CREATE TEMP TABLE wanted (h UBIGINT, g UBIGINT, n BIGINT)")
-        connection.execute("INSERT INTO wanted VALUES (1, 1, 1), (2, 2, 1)")
-        nothing: list[PredicateColumn] = []
-        for name, rows in (("a", "(1, 1)"), ("b", "(2, 2), (3, 3)")):
-            connection.execute(f"CREATE TEMP TABLE {name} (h0 UBIGINT, g0 UBIGINT)")
-            connection.execute(f"INSERT INTO {name} VALUES {rows}")
-        sources = [
-            UnionSource(parent=place, name=name, columns=nothing, taken=frozenset()) for place, name in enumerate("ab")
-        ]
-        parts = find_parts(connection, sources, most_key_bytes=0, may_collapse=True, repeats=False)
+        sources = []
+        for place, numbers in enumerate(([0], [1, 2])):
+            connection.execute(f"CREATE TEMP TABLE t{place} AS SELECT unnest({numbers})::UBIGINT AS h0, h0 AS g0")
+            table = SearchTable([], connection, f"t{place}")
+            sources.append(UnionSource(parent=place, table=table, numbers=np.array(numbers), taken=frozenset()))
+        parts = find_parts(sources, np.array([1, 1, 0]), most_key_bytes=0, may_collapse=True)
     assert parts.reason

@@ -19,11 +19,14 @@ from r2d2.scan.compare import Bag
 from r2d2.scan.covers import Answer, answers_of, questions_about
 from r2d2.scan.evidence import Flag, LeafEvidence, number_key, pack
 from r2d2.scan.members import Kinds, Question, answers, joined, questions_of, questions_text
+from r2d2.unions import overlap
 from r2d2.unions.candidates import blocks_of
 from r2d2.unions.cover import greedy, is_bag, minimal, outside
 from r2d2.unions.overlap import Block, candidates
+from r2d2.unions.ranked import Ranked
 
 Row = tuple[int | None, ...]
+Interval = tuple[bytes | None, bytes | None]
 
 # ---- covers
 
@@ -213,7 +216,10 @@ def test_no_table_that_holds_a_row_of_a_union_is_left_out(lake: list[list[Row]],
     ids = tuple(range(len(tables)))
     block = Block(column_set=0, children=ids, parents=((ids, tuple(range(width))),))
     found = dict(
-        candidates(Block.from_json(block.to_json()), {n: evidence_of(t, width, slack) for n, t in enumerate(tables)})
+        candidates(
+            Block.from_json(block.to_json()),
+            Ranked.of({n: evidence_of(t, width, slack) for n, t in enumerate(tables)}),
+        )
     )
     for child, rows in enumerate(tables):
         holders = {n for n, other in enumerate(tables) if n != child and set(other) & set(rows)}
@@ -234,11 +240,63 @@ def meet(one: list[Row], other: list[Row], leaf: int) -> bool:
     return None in mine and None in its
 
 
+@st.composite
+def evidence_of_many(draw: st.DrawFn) -> list[list[LeafEvidence]]:
+    width, tables = draw(st.integers(1, 3)), draw(st.integers(2, 6))
+    columns = st.builds(leaf_evidence, st.lists(values, max_size=4), st.integers(0, 3))
+    kinds = st.sampled_from([TypeClass.NUMBER, TypeClass.NUMBER, TypeClass.STRING])
+    leaf = st.builds(lambda one, kind: replace(one, kind=kind), columns, kinds)
+    return draw(st.lists(st.lists(leaf, min_size=width, max_size=width), min_size=tables, max_size=tables))
+
+
+@pytest.mark.parametrize("step", [1, 5, overlap.STEP_PAIRS])
+@given(tables=evidence_of_many(), own=st.integers(1, 6), files=st.integers(0, 2))
+def test_candidates_are_those_of_a_look_at_every_pair(
+    step: int, tables: list[list[LeafEvidence]], own: int, files: int
+) -> None:
+    ids, places = tuple(range(len(tables))), tuple(range(len(tables[0])))
+    sides = ((ids[:own], places), (ids[own:], places[::-1]))  # the leaves of the second class are the other way round
+    packed = {n: pack(one[:: -1 if n >= own else 1], [one] * files) for n, one in enumerate(tables)}
+    block = Block(column_set=0, children=ids[:own], parents=tuple(side for side in sides if side[0]))
+    want = {}
+    for child in ids[:own]:
+        found = [n for n in ids if n != child and all(map(may_meet, tables[child], tables[n]))]
+        leaves = zip(tables[child], zip(*(tables[n] for n in found), strict=True), strict=False)
+        if len(found) > 1 and all(is_met(one, others) for one, others in leaves):
+            want[child] = found
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(overlap, "STEP_PAIRS", step)
+        assert dict(candidates(block, Ranked.of(packed))) == want
+
+
+def may_meet(one: LeafEvidence, other: LeafEvidence) -> bool:
+    both = one.flags & other.flags
+    touch = one.kind is other.kind and touches((one.low, one.high), (other.low, other.high))
+    return bool(both & (Flag.MAY_NULL | Flag.MAY_NAN) or (both & Flag.MAY_VALUE and touch))
+
+
+def touches(one: Interval, other: Interval) -> bool:
+    return all(a is None or b is None or a <= b for a, b in ((one[0], other[1]), (other[0], one[1])))
+
+
+def is_met(one: LeafEvidence, others: Sequence[LeafEvidence]) -> bool:
+    """Whether some other table may hold the value of each witness, some NULL and some NaN, as far as there are any."""
+    alike = [(own.low, own.high) for own in others if own.flags & Flag.MAY_VALUE and own.kind is one.kind]
+    first = (None, None) if one.first_high is None else (one.low, one.first_high)
+    last = (None, None) if one.last_low is None else (one.last_low, one.high)
+    values_met = all(any(touches(witness, cover) for cover in alike) for witness in (first, last))
+    return (not one.flags & Flag.HAS_VALUE or values_met) and all(
+        not one.flags & has or any(own.flags & may for own in others)
+        for has, may in ((Flag.HAS_NULL, Flag.MAY_NULL), (Flag.HAS_NAN, Flag.MAY_NAN))
+    )
+
+
 def test_disjoint_tables_are_no_candidates_however_many() -> None:
     tables = [[(day,), (day,)] for day in range(3000)]
     ids = tuple(range(len(tables)))
     block = Block(column_set=0, children=ids, parents=((ids, (0,)),))
-    assert list(candidates(block, {n: evidence_of(rows, 1, [0]) for n, rows in enumerate(tables)})) == []
+    evidence = Ranked.of({n: evidence_of(rows, 1, [0]) for n, rows in enumerate(tables)})
+    assert list(candidates(block, evidence)) == []
 
 
 def test_blocks_put_the_children_of_a_class_against_all_that_have_their_columns() -> None:

@@ -5,26 +5,22 @@ Statistics are believed as far as their writer and the column's type allow; the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from r2d2.model import Claim, LeafPath, encode_bound
+from r2d2.model import Claim, encode_bound
+from r2d2.scan.footer.layout import StoredColumn
 from r2d2.scan.footer.read import Footer
-from r2d2.scan.footer.schema import leaf_columns, width
 from r2d2.scan.footer.thrift import ChunkFacts, GroupFacts
-from r2d2.scan.footer.values import Decoder, bound_decoder, has_signed_order
-from r2d2.scan.footer.writers import counts_nulls, counts_some_nulls, has_outer_bounds, is_bound
+from r2d2.scan.footer.writers import is_bound
 
 _MICROS_PER_DAY = 86_400_000_000
-_ARROW_SCHEMA = b"ARROW:schema"
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Chunk:
+class _Chunk(NamedTuple):
     """A column chunk whose values are one per row.
 
     Attributes:
@@ -38,8 +34,7 @@ class _Chunk:
     facts: ChunkFacts
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Bound:
+class _Bound(NamedTuple):
     """A bound as a value that compares like the column's, and whether it is said to be a value of the column."""
 
     value: Any
@@ -57,73 +52,8 @@ def footer_claims(footer: Footer, fragment: int) -> list[Claim]:
         footer: From `read_footer`.
         fragment: Position of the file in the table's fragments.
     """
-    return [_claim(column, _chunks(column, footer.facts.groups), fragment) for column in stored_columns(footer)]
-
-
-def stored_columns(footer: Footer) -> Iterator[StoredColumn]:
-    """The leaves of a footer that are not inside an array or a map, and how to read their bounds."""
-    ordered = footer.facts.ordered
-    coded = _coded_columns(footer)
-    for leaf, dtype, position in leaf_columns(footer.schema):
-        if width(dtype) == 1 and not pa.types.is_list(dtype):
-            is_ordered = position < len(ordered) and ordered[position]
-            yield _column(footer, leaf, dtype, position, may_be_codes=leaf[0] in coded, is_ordered=is_ordered)
-
-
-def _coded_columns(footer: Footer) -> frozenset[str]:
-    """Top-level columns that the writer may have been given as codes and a dictionary; an Arrow schema would tell."""
-    if _ARROW_SCHEMA not in (footer.metadata.metadata or {}):
-        return frozenset(footer.schema.names)
-    shape = footer.metadata.schema.to_arrow_schema()
-    return frozenset(field.name for field in shape if "dictionary<" in str(field.type))
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoredColumn:
-    """A Parquet column whose values are one per row, and how far its statistics are believed.
-
-    Attributes:
-        position: Among the Parquet columns.
-        required: It holds no NULL.
-        has_bounds, has_nulls: Its writer gets bounds and counts of NULL right.
-        is_ordered: Its bounds are those that follow the order of its type, not the deprecated ones.
-        decode: Reads a bound.
-    """
-
-    leaf: LeafPath
-    dtype: pa.DataType
-    writer: str
-    position: int
-    required: bool
-    has_bounds: bool
-    has_nulls: bool
-    is_ordered: bool
-    decode: Decoder
-
-    def bounds(self, facts: ChunkFacts) -> tuple[bytes | None, bytes | None]:
-        """The stored bounds of a chunk that count, if it has them."""
-        return (facts.low, facts.high) if self.is_ordered else (facts.old_low, facts.old_high)
-
-
-def _column(
-    footer: Footer, leaf: LeafPath, dtype: pa.DataType, position: int, *, may_be_codes: bool, is_ordered: bool
-) -> StoredColumn:
-    stored = footer.metadata.schema.column(position)
-    is_time = pa.types.is_temporal(dtype)
-    is_readable = not (pa.types.is_null(dtype) or leaf in footer.int96 or (footer.legacy_calendar and is_time))
-    physical = stored.physical_type
-    is_outer = has_outer_bounds(footer.writer, dtype, physical, may_be_codes=may_be_codes)
-    return StoredColumn(
-        leaf=leaf,
-        dtype=dtype,
-        writer=footer.writer,
-        position=position,
-        required=stored.max_definition_level == 0,
-        has_bounds=is_readable and is_outer and (is_ordered or has_signed_order(dtype, physical)),
-        has_nulls=counts_nulls(footer.writer, dtype, may_be_codes=may_be_codes),
-        is_ordered=is_ordered,
-        decode=bound_decoder(dtype, physical, stored.length),
-    )
+    groups = footer.facts.groups
+    return [_claim(column, _chunks(column, groups), fragment) for column in footer.layout.columns]
 
 
 def _claim(column: StoredColumn, chunks: Sequence[_Chunk] | None, fragment: int) -> Claim:
@@ -131,7 +61,7 @@ def _claim(column: StoredColumn, chunks: Sequence[_Chunk] | None, fragment: int)
     low, high, nulls, nans = None, None, None, None
     if chunks is not None:
         nulls = _sum([chunk.nulls for chunk in chunks])
-        nans = _sum([_nans(chunk) for chunk in chunks]) if pa.types.is_floating(column.dtype) else None
+        nans = _sum([_nans(chunk) for chunk in chunks]) if column.is_float else None
         if column.has_bounds:
             low, high = _bounds(chunks, column)
     return Claim(
@@ -139,13 +69,13 @@ def _claim(column: StoredColumn, chunks: Sequence[_Chunk] | None, fragment: int)
         leaf=column.leaf,
         source="footer",
         writer=column.writer,
-        type=str(column.dtype),
+        type=column.type_name,
         nulls=nulls,
         nans=nans,
-        low=_encoded(low, column.dtype, round_up=False),
-        high=_encoded(high, column.dtype, round_up=True),
-        low_exact=_is_exact(low, column.dtype),
-        high_exact=_is_exact(high, column.dtype),
+        low=None if low is None else _encoded(low, column, round_up=False),
+        high=None if high is None else _encoded(high, column, round_up=True),
+        low_exact=low is not None and _is_exact(low, column.dtype),
+        high_exact=high is not None and _is_exact(high, column.dtype),
     )
 
 
@@ -155,11 +85,11 @@ def _claim(column: StoredColumn, chunks: Sequence[_Chunk] | None, fragment: int)
 def _chunks(column: StoredColumn, groups: Sequence[GroupFacts]) -> list[_Chunk] | None:
     """The chunks of a column, None if one has not one value per row."""
     found = []
-    for group in groups:
-        facts = group.chunks[column.position]
-        if facts.values is None or facts.values != group.rows:
+    for rows, chunks in groups:
+        facts = chunks[column.position]
+        if facts.values is None or facts.values != rows:
             return None
-        found.append(_Chunk(values=facts.values, nulls=chunk_nulls(column, facts), facts=facts))
+        found.append(_Chunk(rows, chunk_nulls(column, facts), facts))
     return found
 
 
@@ -173,7 +103,7 @@ def chunk_nulls(column: StoredColumn, facts: ChunkFacts) -> int | None:
         return None
     if nulls == values and column.bounds(facts) != (None, None):  # one of both is a lie
         return None
-    if nulls > 0 and not counts_some_nulls(column.writer):
+    if nulls > 0 and not column.has_some_nulls:
         return None
     return nulls if 0 <= nulls <= values else None
 
@@ -198,6 +128,8 @@ def _sum(counts: Sequence[int | None]) -> int | None:
 def _bounds(chunks: Sequence[_Chunk], column: StoredColumn) -> tuple[_Bound | None, _Bound | None]:
     """Bounds over all row groups that may hold a value."""
     held = [_chunk_bounds(chunk.facts, column) for chunk in chunks if chunk.nulls != chunk.values]
+    if len(held) == 1:
+        return held[0]
     return _outermost([low for low, _ in held], min), _outermost([high for _, high in held], max)
 
 
@@ -206,7 +138,7 @@ def _outermost(bounds: Sequence[_Bound | None], pick: Callable[[Iterable[Any]], 
     if not known or len(known) < len(bounds):
         return None
     value = pick(bound.value for bound in known)
-    return _Bound(value=value, exact=any(bound.exact for bound in known if bound.value == value))
+    return _Bound(value, any(bound.exact for bound in known if bound.value == value))
 
 
 def _chunk_bounds(facts: ChunkFacts, column: StoredColumn) -> tuple[_Bound | None, _Bound | None]:
@@ -218,22 +150,21 @@ def _chunk_bounds(facts: ChunkFacts, column: StoredColumn) -> tuple[_Bound | Non
     if low is None or high is None or low > high:
         return None, None
     low_exact, high_exact = (facts.low_exact, facts.high_exact) if column.is_ordered else (False, False)
-    return _bound(low, column.dtype, exact=low_exact), _bound(high, column.dtype, exact=high_exact)
+    return _bound(low, column, exact=low_exact), _bound(high, column, exact=high_exact)
 
 
-def _bound(value: Any, dtype: pa.DataType, *, exact: bool) -> _Bound | None:
-    if pa.types.is_floating(dtype) and not is_bound(value, dtype):
+def _bound(value: Any, column: StoredColumn, *, exact: bool) -> _Bound | None:
+    if column.is_float and not is_bound(value, column.dtype):
         return None
-    return _Bound(value=value, exact=exact)
+    return _Bound(value, exact)
 
 
-def _encoded(bound: _Bound | None, dtype: pa.DataType, *, round_up: bool) -> bytes | None:
+def _encoded(bound: _Bound, column: StoredColumn, *, round_up: bool) -> bytes | None:
     """`encode_bound`: time in microseconds, decimals in plain notation with all their digits."""
-    if bound is None:
-        return None
-    if pa.types.is_temporal(dtype):
-        return encode_bound(_micros(bound.value, dtype, round_up=round_up))
-    return encode_bound(format(bound.value, "f") if isinstance(bound.value, Decimal) else bound.value)
+    value = bound.value
+    if column.is_time:
+        return encode_bound(_micros(value, column.dtype, round_up=round_up))
+    return encode_bound(format(value, "f") if isinstance(value, Decimal) else value)
 
 
 def _micros(raw: int, dtype: pa.DataType, *, round_up: bool) -> int:
@@ -245,8 +176,8 @@ def _micros(raw: int, dtype: pa.DataType, *, round_up: bool) -> int:
     return raw * 1000 if dtype.unit == "ms" else raw
 
 
-def _is_exact(bound: _Bound | None, dtype: pa.DataType) -> bool:
+def _is_exact(bound: _Bound, dtype: pa.DataType) -> bool:
     """Whether the encoded bound is a value of the column: rounded nanoseconds are none."""
-    if bound is None or not bound.exact:
+    if not bound.exact:
         return False
     return not (pa.types.is_timestamp(dtype) and dtype.unit == "ns" and bound.value % 1000)

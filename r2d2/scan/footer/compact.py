@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-_STOP = 0
 TRUE, _FALSE, _BYTE, _I16, I32, I64, _DOUBLE, BINARY, LIST, _SET, _MAP, STRUCT = range(1, 13)
+_BOOLEANS, _INTEGERS = frozenset((TRUE, _FALSE)), frozenset((_I16, I32, I64))
 _MOST_NESTED = 16
 
 Read = Callable[[bytes, int], tuple[Any, int]]
 """From the position of a value to the value and the position behind it."""
 
 Wanted = Mapping[int, tuple[int, Read]]
-"""Type and reader of the wanted fields of a struct, by number; the reader of a boolean is not called."""
+"""Type and reader of the wanted fields of a struct, by number; `true` reads those that are booleans."""
 
 
 def whole_struct(data: bytes, wanted: Wanted) -> tuple[dict[int, Any], int]:
@@ -34,19 +34,23 @@ def whole_struct(data: bytes, wanted: Wanted) -> tuple[dict[int, Any], int]:
 def read_struct(data: bytes, at: int, wanted: Wanted) -> tuple[dict[int, Any], int]:
     """The wanted fields of a struct and the position behind it; of a repeated field the last, as in other readers."""
     found: dict[int, Any] = {}
+    reader_of = wanted.get
     field = 0
-    while (head := data[at]) != _STOP:
+    while head := data[at]:
         if head > 15:
             field, at = field + (head >> 4), at + 1
         else:
             field, at = signed(data, at + 1)
         kind = head & 15
-        wanted_kind, read = wanted.get(field, _NOT_WANTED)
-        if kind in (TRUE, _FALSE):
-            if wanted_kind == TRUE:
-                found[field] = kind == TRUE
-        elif kind == wanted_kind:
-            found[field], at = read(data, at)
+        wanted_kind, read = reader_of(field, _NOT_WANTED)
+        if kind == wanted_kind:
+            if read is signed and data[at] < 128:  # most fields are small numbers: a call less for each
+                number = data[at]
+                found[field], at = (number >> 1) ^ -(number & 1), at + 1
+            else:
+                found[field], at = read(data, at)
+        elif kind == _FALSE and wanted_kind == TRUE:
+            found[field] = False
         else:
             at = _skip(data, at, kind)
     return found, at + 1
@@ -79,16 +83,30 @@ def binary(data: bytes, at: int) -> tuple[bytes, int]:
     return data[at : at + size], at + size
 
 
+def true(_: bytes, at: int) -> tuple[bool, int]:
+    """A boolean field that is true: its type is its value."""
+    return True, at
+
+
 def flag(data: bytes, at: int) -> tuple[bool, int]:
     """A boolean inside a list, where it takes a byte."""
     return data[at] == TRUE, at + 1
+
+
+def list_head(data: bytes, at: int) -> tuple[int, int, int]:
+    """Length and type of a list, and the position of its first element. No element is shorter than a byte."""
+    head = data[at]
+    size, at = (head >> 4, at + 1) if head < 0xF0 else _varint(data, at + 1)
+    if size > len(data) - at:
+        raise ValueError("the footer is cut off")
+    return size, head & 15, at
 
 
 def list_of(element: int, read: Read) -> Read:
     """Reads a list whose elements are of one type; those of booleans may name either of its two numbers."""
 
     def read_all(data: bytes, at: int) -> tuple[list[Any], int]:
-        size, kind, at = _list(data, at)
+        size, kind, at = list_head(data, at)
         if size and (TRUE if kind == _FALSE else kind) != element:
             raise ValueError("a list of the footer has elements of another type than expected")
         found = []
@@ -118,7 +136,7 @@ def struct(wanted: Wanted) -> Read:
     return lambda data, at: read_struct(data, at, wanted)
 
 
-_NOT_WANTED = (_STOP, signed)
+_NOT_WANTED = (-1, signed)
 
 
 # --- the compact protocol: what is skipped ----------------------------------------------------------------------------
@@ -126,7 +144,7 @@ _NOT_WANTED = (_STOP, signed)
 
 def _skip_fields(data: bytes, at: int, depth: int = 0) -> int:
     """The position behind a struct, from one inside of it."""
-    while (head := data[at]) != _STOP:
+    while head := data[at]:
         at = at + 1 if head > 15 else _varint(data, at + 1)[1]
         at = _skip(data, at, head & 15, depth)
     return at + 1
@@ -134,15 +152,16 @@ def _skip_fields(data: bytes, at: int, depth: int = 0) -> int:
 
 def _skip(data: bytes, at: int, kind: int, depth: int = 0) -> int:
     """The position behind a value."""
-    if _I16 <= kind <= I64:
+    if kind in _INTEGERS:
         while data[at] > 127:
             at += 1
         return at + 1
-    if kind in (TRUE, _FALSE):
-        return at  # the type of the field is its value
     if kind == BINARY:
-        size, at = _varint(data, at)
+        size = data[at]
+        size, at = (size, at + 1) if size < 128 else _varint(data, at)
         return at + size
+    if kind in _BOOLEANS:
+        return at  # the type of the field is its value
     if depth == _MOST_NESTED:
         raise ValueError("the footer is nested too deeply")
     if kind == STRUCT:
@@ -155,18 +174,9 @@ def _skip(data: bytes, at: int, kind: int, depth: int = 0) -> int:
 
 
 def _skip_list(data: bytes, at: int, depth: int) -> int:
-    size, kind, at = _list(data, at)
-    if kind in (TRUE, _FALSE):
+    size, kind, at = list_head(data, at)
+    if kind in _BOOLEANS:
         return at + size
     for _ in range(size):
         at = _skip(data, at, kind, depth + 1)
     return at
-
-
-def _list(data: bytes, at: int) -> tuple[int, int, int]:
-    """Length and type of a list, and the position of its first element. No element is shorter than a byte."""
-    head = data[at]
-    size, at = (head >> 4, at + 1) if head < 0xF0 else _varint(data, at + 1)
-    if size > len(data) - at:
-        raise ValueError("the footer is cut off")
-    return size, head & 15, at

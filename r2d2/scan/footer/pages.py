@@ -18,8 +18,9 @@ import numpy as np
 import pyarrow as pa
 
 from r2d2.scan.files import filesystem, is_remote, open_file
-from r2d2.scan.footer.claims import StoredColumn, chunk_nulls
+from r2d2.scan.footer.claims import chunk_nulls
 from r2d2.scan.footer.dictionary import dictionary_values, refers_to_dictionary
+from r2d2.scan.footer.layout import StoredColumn
 from r2d2.scan.footer.read import Footer
 from r2d2.scan.footer.stored_order import first_at, last_at, stored_value
 from r2d2.scan.footer.thrift import ChunkFacts, IndexFacts, column_index

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -14,16 +14,15 @@ import pyarrow.parquet as pq
 from r2d2.errors import TableFailed, TableUnsupported
 from r2d2.model import LeafPath
 from r2d2.scan.files import open_file, stamp
-from r2d2.scan.footer.schema import footer_schema, is_legacy, refuse_spark_types, width
+from r2d2.scan.footer.layout import MAGIC, UNREADABLE, Layout, layout_of
+from r2d2.scan.footer.recent import Recent
 from r2d2.scan.footer.thrift import FooterFacts, footer_facts
 
-_MAGIC = b"PAR1"
 _ENCRYPTED_MAGIC = b"PARE"
 _TRAILER_BYTES = 8
 _FIRST_READ_BYTES = 1 << 16
 _RECENT_BYTES = 16 << 20
 """Stored bytes of the footers that are kept; parsed they take about eight times as much."""
-_UNREADABLE = (pa.ArrowException, OSError, ValueError, OverflowError, RuntimeError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,29 +30,43 @@ class Footer:
     """The footer of one Parquet file.
 
     Attributes:
-        schema: One nullable field per top-level column, in file order, names verbatim (they may repeat).
-        int96: Leaves that hold values stored as INT96.
+        layout: What it has in common with those of other files.
         rows: Rows of the file.
-        writer: `created_by`, empty where it is missing or no text.
         column_bytes: Compressed bytes of all column chunks, per top-level column; never more than the file has.
         data: The footer with its trailer, as stored.
         data_end: Where in the file it begins.
-        legacy_calendar: The file holds dates or timestamps as Spark 2 wrote them; only Spark reads them as meant.
         facts: What it says of row groups and column chunks: one entry per Parquet column in each row group.
         metadata: The footer as pyarrow parsed it. Its column chunks are not to be asked for: pyarrow ends the process
             over statistics of the wrong size.
     """
 
-    schema: pa.Schema
-    int96: frozenset[LeafPath]
+    layout: Layout
     rows: int
-    writer: str
     column_bytes: tuple[int, ...]
     data: bytes
     data_end: int
-    legacy_calendar: bool
     facts: FooterFacts
     metadata: pq.FileMetaData
+
+    @property
+    def schema(self) -> pa.Schema:
+        """One nullable field per top-level column, in file order, names verbatim (they may repeat)."""
+        return self.layout.schema
+
+    @property
+    def int96(self) -> frozenset[LeafPath]:
+        """Leaves that hold values stored as INT96."""
+        return self.layout.int96
+
+    @property
+    def writer(self) -> str:
+        """`created_by`, empty where it is missing or no text."""
+        return self.layout.writer
+
+    @property
+    def legacy_calendar(self) -> bool:
+        """The file holds dates or timestamps as Spark 2 wrote them; only Spark reads them as meant."""
+        return self.layout.legacy_calendar
 
     @property
     def footer_bytes(self) -> int:
@@ -73,59 +86,30 @@ def read_footer(uri: str) -> Footer:
     """
     name = repr(os.path.basename(uri))
     data, data_end = _footer_bytes(uri, name)
-    known = _RECENT.get(data, data_end)
+    known = _RECENT.get((data, data_end))
     if known is None:
         known = _parsed(data, data_end, name)
-        _RECENT.put(known)
+        _RECENT.put((data, data_end), known, len(data))
     return known
+
+
+_RECENT: Recent[Footer] = Recent(_RECENT_BYTES)
 
 
 def _parsed(data: bytes, data_end: int, name: str) -> Footer:
     metadata = _parse(data, name)
     facts = _facts(data, metadata, name)
-    schema, int96 = footer_schema(metadata, name)
-    keys = metadata.metadata or {}
-    refuse_spark_types(keys, name)
+    layout = layout_of(facts, name)
     return Footer(
-        schema=schema,
-        int96=int96,
+        layout=layout,
         rows=metadata.num_rows,
-        writer=_writer(metadata),
-        column_bytes=_column_bytes(facts, schema, data_end),
+        column_bytes=_column_bytes(facts, layout.widths, data_end),
         data=data,
         data_end=data_end,
-        legacy_calendar=is_legacy(keys, schema, has_int96=bool(int96)),
         facts=facts,
         metadata=metadata,
     )
 
-
-class _Recent:
-    """The footers that were parsed last, by their bytes: each stage of an audit reads those of the same files."""
-
-    def __init__(self) -> None:
-        self._footers: OrderedDict[tuple[bytes, int], Footer] = OrderedDict()
-        self._lock = threading.Lock()
-        self._bytes = 0
-
-    def get(self, data: bytes, data_end: int) -> Footer | None:
-        """The footer of these bytes that ends a file at this place."""
-        with self._lock:
-            if (data, data_end) in self._footers:
-                self._footers.move_to_end((data, data_end))
-            return self._footers.get((data, data_end))
-
-    def put(self, footer: Footer) -> None:
-        """Remember a footer, and forget the oldest ones that are too many."""
-        with self._lock:
-            if self._footers.setdefault((footer.data, footer.data_end), footer) is footer:
-                self._bytes += footer.footer_bytes
-            while self._bytes > _RECENT_BYTES:
-                _, oldest = self._footers.popitem(last=False)
-                self._bytes -= oldest.footer_bytes
-
-
-_RECENT = _Recent()
 
 # --- bytes ------------------------------------------------------------------------------------------------------------
 
@@ -133,7 +117,7 @@ _RECENT = _Recent()
 def _footer_bytes(uri: str, name: str) -> tuple[bytes, int]:
     """The last bytes of a file, from the start of its footer on, and where that is."""
     size = stamp(uri).size
-    if size < len(_MAGIC) + _TRAILER_BYTES:
+    if size < len(MAGIC) + _TRAILER_BYTES:
         raise TableFailed(f"{name} is no Parquet file: it has {size} bytes", error="NotParquet")
     try:
         with open_file(uri) as file:
@@ -153,10 +137,10 @@ def _footer_length(tail: bytes, size: int, name: str) -> int:
     """Bytes of footer and trailer together."""
     if tail[-4:] == _ENCRYPTED_MAGIC:
         raise TableUnsupported(f"{name} is encrypted", error="Encrypted")
-    if tail[-4:] != _MAGIC:
+    if tail[-4:] != MAGIC:
         raise TableFailed(f"{name} is no Parquet file, or is cut off: it does not end like one", error="NotParquet")
     length = int.from_bytes(tail[-8:-4], "little") + _TRAILER_BYTES
-    if length + len(_MAGIC) > size:
+    if length + len(MAGIC) > size:
         raise TableFailed(f"{name} is damaged: its footer is longer than the file", error="NotParquet")
     return length
 
@@ -167,8 +151,10 @@ def _parse(data: bytes, name: str) -> pq.FileMetaData:
     A footer in plain text of a file with encrypted columns is followed by a signature.
     """
     try:
-        metadata = pq.read_metadata(pa.BufferReader(_MAGIC + data))
-    except _UNREADABLE as exc:
+        reader = pq.ParquetReader()  # a ParquetFile would look up columns by name as well
+        reader.open(pa.BufferReader(MAGIC + data))
+        metadata = reader.metadata
+    except UNREADABLE as exc:
         raise TableFailed(f"{name} has a damaged Parquet footer: {type(exc).__name__}", error="NotParquet") from exc
     if metadata.serialized_size + _TRAILER_BYTES != len(data):
         raise TableUnsupported(f"{name} has a signed footer or encrypted columns", error="Encrypted")
@@ -194,15 +180,8 @@ def _facts(data: bytes, metadata: pq.FileMetaData, name: str) -> FooterFacts:
     return facts
 
 
-def _writer(metadata: pq.FileMetaData) -> str:
-    try:
-        return metadata.created_by or ""
-    except UnicodeDecodeError:
-        return ""
-
-
-def _column_bytes(facts: FooterFacts, schema: pa.Schema, most: int) -> tuple[int, ...]:
+def _column_bytes(facts: FooterFacts, widths: Sequence[int], most: int) -> tuple[int, ...]:
     """Compressed bytes of each top-level column; a footer that claims more than a file has would overflow sums."""
     columns = zip(*(group.chunks for group in facts.groups), strict=True)
     sizes = iter([sum(max(chunk.compressed_bytes or 0, 0) for chunk in chunks) for chunks in columns])
-    return tuple(min(most, sum(next(sizes, 0) for _ in range(width(field.type)))) for field in schema)
+    return tuple(min(most, sum(islice(sizes, count))) for count in widths)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -52,13 +53,47 @@ _LEGACY_MARKS = (b"org.apache.spark.legacyDateTime", b"org.apache.spark.legacyIN
 _SPARK_ONLY = ("interval", "calendarinterval", "variant", "time(", "geometry", "geography")
 
 
-def footer_schema(metadata: pq.FileMetaData, name: str) -> tuple[pa.Schema, frozenset[LeafPath]]:
-    """The schema, and the leaves with INT96 values."""
+class StoredType(NamedTuple):
+    """How a Parquet column is stored.
+
+    Attributes:
+        physical: Parquet's name of the type.
+        length: Bytes of a value of type FIXED_LEN_BYTE_ARRAY.
+        required: It holds no NULL and is in no array.
+    """
+
+    physical: str
+    length: int
+    required: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class FooterSchema:
+    """The columns of a footer.
+
+    Attributes:
+        schema: As Arrow types.
+        int96: Leaves that hold values stored as INT96.
+        stored: One entry per Parquet column.
+        coded: Top-level columns that the embedded Arrow schema, if there is one, has as codes and a dictionary.
+    """
+
+    schema: pa.Schema
+    int96: frozenset[LeafPath]
+    stored: tuple[StoredType, ...]
+    coded: frozenset[str]
+
+
+def footer_schema(metadata: pq.FileMetaData, name: str) -> FooterSchema:
+    """The columns of a footer; `name` is that of its file, for messages."""
     try:
         if _VARIANT.search(str(metadata.schema)):
             raise TableUnsupported("columns of type VARIANT are not supported", error="Type")
         columns = [metadata.schema.column(i) for i in range(metadata.num_columns)]
-        types = iter([_leaf_type(c.physical_type, c.logical_type.to_json()) for c in columns])
+        stored = tuple(StoredType(c.physical_type, c.length, c.max_definition_level == 0) for c in columns)
+        types = iter(
+            [_leaf_type(own.physical, c.logical_type.to_json()) for own, c in zip(stored, columns, strict=True)]
+        )
         shape = metadata.schema.to_arrow_schema()
         schema = pa.schema([pa.field(field.name, _with_types(field.type, types)) for field in shape])
     except StopIteration as exc:
@@ -67,12 +102,22 @@ def footer_schema(metadata: pq.FileMetaData, name: str) -> tuple[pa.Schema, froz
         raise TableFailed(f"{name} has a schema that cannot be read: {type(exc).__name__}", error="Schema") from exc
     if next(types, None) is not None:
         raise TableFailed(f"{name} has an embedded Arrow schema that is not its own", error="Schema")
-    int96 = frozenset(
+    return FooterSchema(
+        schema=schema,
+        int96=_int96(schema, stored),
+        stored=stored,
+        coded=frozenset(field.name for field in shape if "dictionary<" in str(field.type)),
+    )
+
+
+def _int96(schema: pa.Schema, stored: Sequence[StoredType]) -> frozenset[LeafPath]:
+    if all(own.physical != "INT96" for own in stored):
+        return frozenset()
+    return frozenset(
         leaf
         for leaf, dtype, first in leaf_columns(schema)
-        if any(column.physical_type == "INT96" for column in columns[first : first + width(dtype)])
+        if any(own.physical == "INT96" for own in stored[first : first + width(dtype)])
     )
-    return schema, int96
 
 
 def _with_types(shape: pa.DataType, types: Iterator[pa.DataType]) -> pa.DataType:

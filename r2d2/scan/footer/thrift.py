@@ -7,8 +7,11 @@ reader walks down to what is wanted and skips all else.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 from r2d2.scan.footer.compact import (
     BINARY,
@@ -19,17 +22,21 @@ from r2d2.scan.footer.compact import (
     TRUE,
     binary,
     flag,
+    list_head,
     list_of,
     list_or_none,
     read_struct,
     signed,
     struct,
+    true,
     whole_struct,
 )
 
+Encoding = tuple[int | None, int | None, int | None]
+"""Kind of page, encoding, and how many such pages a column chunk has."""
 
-@dataclass(frozen=True, kw_only=True)
-class ChunkFacts:
+
+class ChunkFacts(NamedTuple):
     """What a footer says of a column chunk, each None or False where it does not say it.
 
     Attributes:
@@ -42,7 +49,7 @@ class ChunkFacts:
         nulls, nans: Counts, whatever number that is.
         codec: Parquet's number of the compression.
         data_offset, dictionary_offset: Where in the file the first data page and the dictionary page begin.
-        encodings: Of the pages: kind of page, encoding and how many there are of it.
+        encodings: Of the pages.
         index_offset, index_bytes: Where in the file the column index is.
         encrypted: Its pages are.
     """
@@ -61,14 +68,13 @@ class ChunkFacts:
     codec: int | None = None
     data_offset: int | None = None
     dictionary_offset: int | None = None
-    encodings: Sequence[tuple[int | None, int | None, int | None]] | None = None
+    encodings: Sequence[Encoding] | None = None
     index_offset: int | None = None
     index_bytes: int | None = None
     encrypted: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class GroupFacts:
+class GroupFacts(NamedTuple):
     """What a footer says of a row group: its rows, None where it does not say it, and one entry per Parquet column."""
 
     rows: int | None
@@ -82,10 +88,12 @@ class FooterFacts:
     Attributes:
         groups: The row groups in file order.
         ordered: Per Parquet column, whether bounds follow the order of its type; empty where the footer does not say.
+        rowless: The footer with no rows and no row groups in it: what files of one writer and schema have in common.
     """
 
     groups: Sequence[GroupFacts]
     ordered: Sequence[bool]
+    rowless: bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,11 +169,28 @@ def footer_facts(footer: bytes) -> FooterFacts:
     Raises:
         ValueError: If the bytes are no such struct.
     """
-    found, _ = whole_struct(footer, _FILE)
-    return FooterFacts(groups=found.get(4, ()), ordered=found.get(7, ()))
+    found, size = whole_struct(footer, _FILE)
+    groups, start, end = found.get(4, ((), size, size))
+    rows_start, rows_end = found.get(3, (size, size))
+    rowless = footer[:size]
+    if rows_end <= start < end:
+        rowless = b"".join((footer[:rows_start], _NO_ROWS, footer[rows_end:start], _NO_GROUPS, footer[end:size]))
+    return FooterFacts(groups=groups, ordered=found.get(7, ()), rowless=rowless)
 
 
 # --- the structs of Parquet -------------------------------------------------------------------------------------------
+
+
+def _place_of_rows(data: bytes, at: int) -> tuple[tuple[int, int], int]:
+    """Where the number of rows stands, from and to; pyarrow is asked for the number."""
+    _, end = signed(data, at)
+    return (at, end), end
+
+
+def _placed_groups(data: bytes, at: int) -> tuple[tuple[list[GroupFacts], int, int], int]:
+    """The row groups, and from and to where they stand."""
+    groups, end = _ROW_GROUPS(data, at)
+    return (groups, at, end), end
 
 
 def _row_group(data: bytes, at: int) -> tuple[GroupFacts, int]:
@@ -200,9 +225,33 @@ def _column_chunk(data: bytes, at: int) -> tuple[ChunkFacts, int]:
     return facts, at
 
 
-def _encoding(data: bytes, at: int) -> tuple[tuple[int | None, int | None, int | None], int]:
+def encodings(data: bytes, at: int) -> tuple[Sequence[Encoding] | None, int]:
+    """The kinds of pages of a chunk; None where they are no list of those."""
+    plain = _PLAIN_ENCODINGS.get(data[at], _NEVER).match(data, at + 1)
+    if plain is None:
+        return _ANY_ENCODINGS(data, at)
+    return _known_encodings(data[at : plain.end()]), plain.end()
+
+
+@lru_cache(maxsize=1024)
+def _known_encodings(data: bytes) -> Sequence[Encoding] | None:
+    """The same of bytes that hold nothing else: a few lists are those of nearly all chunks."""
+    found: Sequence[Encoding] | None = _ANY_ENCODINGS(data, 0)[0]
+    return found
+
+
+def _encoding(data: bytes, at: int) -> tuple[Encoding, int]:
     found, at = read_struct(data, at, _ENCODING)
     return (found.get(1), found.get(2), found.get(3)), at
+
+
+def column_orders(data: bytes, at: int) -> tuple[Sequence[bool], int]:
+    """Per column, whether its bounds follow the order of its type: of nearly all files those of all columns do."""
+    size, kind, start = list_head(data, at)
+    end = start + size * len(TYPE_ORDER)
+    if kind == STRUCT and data[start:end] == TYPE_ORDER * size:
+        return [True] * size, end
+    return _ANY_ORDERS(data, at)
 
 
 def _column_order(data: bytes, at: int) -> tuple[bool, int]:
@@ -210,8 +259,13 @@ def _column_order(data: bytes, at: int) -> tuple[bool, int]:
     return 1 in found, at
 
 
-_BOUND, _COUNT, _FLAG, _SMALL = (BINARY, binary), (I64, signed), (TRUE, signed), (I32, signed)
+_BOUND, _COUNT, _FLAG, _SMALL = (BINARY, binary), (I64, signed), (TRUE, true), (I32, signed)
 _ENCODING = {1: _SMALL, 2: _SMALL, 3: _SMALL}
+_ANY_ENCODINGS = list_or_none(STRUCT, _encoding)
+_PLAIN_ENCODINGS = {
+    count << 4 | STRUCT: re.compile(rb"(?:(?:\x15[\x80-\xff]{0,4}[\0-\x7f]){3}\0){%d}" % count) for count in range(15)
+}
+_NEVER = re.compile(rb"(?!)")
 _STATISTICS = {1: _BOUND, 2: _BOUND, 3: _COUNT, 5: _BOUND, 6: _BOUND, 7: _FLAG, 8: _FLAG, 9: _COUNT}
 _COLUMN_METADATA = {
     4: _SMALL,
@@ -220,7 +274,7 @@ _COLUMN_METADATA = {
     9: _COUNT,
     11: _COUNT,
     12: (STRUCT, struct(_STATISTICS)),
-    13: (LIST, list_or_none(STRUCT, _encoding)),
+    13: (LIST, encodings),
 }
 _COLUMN_CHUNK = {
     1: (BINARY, binary),
@@ -231,8 +285,16 @@ _COLUMN_CHUNK = {
     9: (BINARY, binary),
 }
 _ROW_GROUP = {1: (LIST, list_of(STRUCT, _column_chunk)), 3: _COUNT}
+_ROW_GROUPS = list_of(STRUCT, _row_group)
+_NO_ROWS, _NO_GROUPS = b"\0", bytes([STRUCT])
 _COLUMN_ORDER = {1: (STRUCT, struct({}))}
-_FILE = {4: (LIST, list_of(STRUCT, _row_group)), 7: (LIST, list_of(STRUCT, _column_order))}
+_ANY_ORDERS = list_of(STRUCT, _column_order)
+TYPE_ORDER = bytes([1 << 4 | STRUCT, 0, 0])
+_FILE = {
+    3: (I64, _place_of_rows),
+    4: (LIST, _placed_groups),
+    7: (LIST, column_orders),
+}
 _DICTIONARY_HEADER = {1: _SMALL, 2: _SMALL}
 _PAGE_HEADER = {1: _SMALL, 2: _SMALL, 3: _SMALL, 4: _SMALL, 7: (STRUCT, struct(_DICTIONARY_HEADER))}
 _COLUMN_INDEX = {

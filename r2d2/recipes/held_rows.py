@@ -1,0 +1,154 @@
+"""Rows of a small parent in memory: as codes, on which every question of a search is an operation on arrays."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from r2d2.recipes.columns import PredicateColumn
+from r2d2.recipes.keys import listable
+from r2d2.recipes.labels import AMBIGUOUS, FREE, NEGATIVE, POSITIVE, Labels
+from r2d2.recipes.learn import MAX_CONSTANTS, Codes, Mask, Sample, learn, selected
+from r2d2.recipes.predicates import Predicate, renumbered
+
+_MOST_KEY = 1 << 62
+
+
+class HeldTable:
+    """The values of a parent's rows, which may be labelled again and again.
+
+    Args:
+        values: Stored values, one column of the table per predicate column.
+        columns: The parent's.
+    """
+
+    def __init__(self, values: pa.Table, columns: Sequence[PredicateColumn]) -> None:
+        self.values = values
+        self.columns = columns
+
+    @cached_property
+    def sample(self) -> Sample:
+        """All rows."""
+        return Sample.of(self.values, self.columns, np.ones(self.values.num_rows, bool))
+
+
+class HeldRows:
+    """Labelled rows of a table in memory; see `query.Rows`."""
+
+    def __init__(self, table: HeldTable, labels: Labels) -> None:
+        self.columns = table.columns
+        self._table = table
+        self._numbers, self._wanted, self._labels = labels.numbers, labels.wanted, labels.labels
+
+    @property
+    def _codes(self) -> Codes:
+        return self._table.sample.codes
+
+    def counts(self) -> tuple[int, int, int]:
+        """See `query.Rows`."""
+        negatives, ambiguous = (int(np.count_nonzero(self._labels == label)) for label in (NEGATIVE, AMBIGUOUS))
+        return negatives, ambiguous, int(self._wanted[self._labels != FREE].max(initial=0))
+
+    def settle(self) -> None:
+        """See `query.Rows`."""
+        rows = np.flatnonzero(self._labels == AMBIGUOUS)
+        _, firsts, numbers = np.unique(self._numbers[rows], return_index=True, return_inverse=True)
+        wanted = self._wanted[rows][firsts]
+        for place, column in enumerate(self.columns):
+            if column.shared or column.kind.is_float:
+                continue
+            codes = self._codes[rows, place].astype(np.int64)
+            width = self._table.sample.width(place)
+            pairs, counts = np.unique(numbers * width + codes, return_counts=True)
+            picked = np.bincount((pairs % width)[counts == wanted[pairs // width]], minlength=width) == len(wanted)
+            if picked.any():
+                code = int(np.argmax(picked[1:])) + 1 if picked[1:].any() else 0  # NULL comes last
+                labels = self._labels.copy()
+                labels[rows] = np.where(codes == code, POSITIVE, NEGATIVE)
+                self._labels = labels
+                return
+
+    def predicate(self, *, distinct: bool) -> Predicate | None:
+        """See `query.Rows`."""
+        shown = [place for place, column in enumerate(self.columns) if column.shared or not distinct]
+        kept = self._labels != FREE
+        positive = kept & (self._wanted > 0) if distinct else self._labels == POSITIVE
+        other = kept & (self._wanted == 0) if distinct else self._labels == NEGATIVE
+        if not shown:
+            return None
+        rows = np.flatnonzero(positive | other)
+        most_constants = min(MAX_CONSTANTS, max(8, int(np.count_nonzero(positive)) // 2))
+        found = learn(_part(self._table.sample, rows, shown, positive[rows], most_constants))
+        if found is None:
+            return None
+        predicate = renumbered(found, shown)
+        return predicate if distinct or self._settles(predicate) else None
+
+    def _settles(self, predicate: Predicate) -> bool:
+        """Whether a predicate selects each ambiguous row as often as the child has it."""
+        rows = np.flatnonzero(self._labels == AMBIGUOUS)
+        if not len(rows):
+            return True
+        sample = self._table.sample
+        chosen = selected(predicate, replace(sample, codes=sample.codes[rows], wanted=sample.wanted[rows]))
+        _, firsts, numbers = np.unique(self._numbers[rows], return_index=True, return_inverse=True)
+        return bool((np.bincount(numbers[chosen], minlength=len(firsts)) == self._wanted[rows][firsts]).all())
+
+    def key_columns(self) -> list[int]:
+        """See `query.Rows`."""
+        codes = self._codes[self._labels == POSITIVE]
+        usable = [place for place in listable(self.columns) if len(codes) and codes[:, place].all()]
+        return sorted(usable, key=lambda place: (-len(np.unique(codes[:, place])), place))
+
+    def identify(self, places: Sequence[int]) -> bool:
+        """See `query.Rows`."""
+        if (self._labels == AMBIGUOUS).any():
+            return False
+        keys = self._combined(places)
+        return not np.isin(keys[self._labels == NEGATIVE], keys[self._labels == POSITIVE]).any()
+
+    def keys(self, places: Sequence[int]) -> pa.Table:
+        """See `query.Rows`."""
+        rows = np.flatnonzero(self._labels == POSITIVE)
+        _, firsts = np.unique(self._combined(places)[rows], return_index=True)
+        return self._table.values.select(list(places)).take(rows[firsts])
+
+    def _combined(self, places: Sequence[int]) -> npt.NDArray[np.int64]:
+        """A number for the values of some columns of each row, in the order of the values."""
+        keys, most = np.zeros(len(self._labels), np.int64), 1
+        for place in places:
+            width = self._table.sample.width(place)
+            if most * width > _MOST_KEY:
+                different, keys = np.unique(keys, return_inverse=True)
+                most = len(different)
+            keys, most = keys * width + self._codes[:, place], most * width
+        return keys
+
+
+def _part(sample: Sample, rows: npt.NDArray[np.intp], places: Sequence[int], wanted: Mask, most: int) -> Sample:
+    """Some rows and columns of a sample, with the codes of their own values."""
+    coded = [_recoded(sample.codes[rows, place], sample.domains[place]) for place in places]
+    return Sample(
+        columns=[sample.columns[place] for place in places],
+        codes=np.stack([codes for codes, _ in coded], axis=1),
+        domains=[domain for _, domain in coded],
+        wanted=wanted,
+        most_constants=most,
+    )
+
+
+def _recoded(codes: npt.NDArray[np.int32], domain: Sequence[Any]) -> tuple[Codes, Sequence[Any]]:
+    used = np.zeros(len(domain) + 2, bool)
+    used[codes] = True
+    used[0] = used[-1] = True  # NULL and NaN
+    if used.all():
+        return codes, domain
+    places = (np.cumsum(used) - 1).astype(np.int32)
+    return places[codes], list(itertools.compress(domain, used[1:-1].tolist()))
