@@ -43,7 +43,6 @@ if .venv/bin/python -c 'import sys; assert sys.version_info >= (3, 11)' 2>/dev/n
     python=.venv/bin/python
 fi
 # Where Python may not keep what it compiles, as in many images, each process would compile all that it imports.
-compile=()
-if [ -n "${PYTHONDONTWRITEBYTECODE:-}" ]; then compile=(--compile-bytecode); fi
-UV_PYTHON_DOWNLOADS=never "$uv" sync --quiet --frozen --all-extras --python "$python" ${compile[@]+"${compile[@]}"}
+if [ -n "${PYTHONDONTWRITEBYTECODE:-}" ]; then export UV_COMPILE_BYTECODE=1; fi
+UV_PYTHON_DOWNLOADS=never "$uv" sync --quiet --frozen --all-extras --python "$python"
 if [ -n "${PYTHONDONTWRITEBYTECODE:-}" ]; then .venv/bin/python -m compileall -q r2d2; fi

@@ -81,11 +81,8 @@ def label_rows(
         free: By number, rows that may be returned or not.
     """
     wanted = needed[numbers]
-    if one_is_enough:
-        labels = np.where(wanted == 0, NEGATIVE, POSITIVE).astype(np.int8)
-    else:
-        own = np.bincount(numbers, minlength=len(needed))[numbers]
-        labels = np.where(wanted == 0, NEGATIVE, np.where(wanted >= own, POSITIVE, AMBIGUOUS)).astype(np.int8)
+    most = 1 if one_is_enough else np.bincount(numbers, minlength=len(needed))[numbers]
+    labels = np.where(wanted == 0, NEGATIVE, np.where(wanted >= most, POSITIVE, AMBIGUOUS)).astype(np.int8)
     if free is not None:
         labels[free[numbers]] = FREE
     return Labels(numbers=numbers, wanted=wanted, labels=labels)

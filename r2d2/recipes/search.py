@@ -132,14 +132,18 @@ def search(
                     yield answer
                     done.add(answer.child)
         except Exception as exc:  # noqa: BLE001 - whatever it is, it must not end the job for all other tables
-            said = f"its rows could not be searched ({said_of(exc)})"
             for work in (work for work in item.children if work.child not in done):
-                yield Answer(child=work.child, parent=item.parent, reason=said)
+                yield Answer(child=work.child, parent=item.parent, reason=not_searched(exc))
 
 
-def said_of(exc: Exception) -> str:
-    """What may be said of an error: the words of others may hold values."""
-    return str(exc) if isinstance(exc, TableFault) else type(exc).__name__
+def not_searched(exc: Exception) -> str:
+    """Why rows were not searched; the words of errors that are not our own may hold values."""
+    return f"its rows could not be searched ({exc if isinstance(exc, TableFault) else type(exc).__name__})"
+
+
+def names_in(schema: bytes) -> frozenset[str]:
+    """The folded names of the columns and fields of a stored schema."""
+    return frozenset(fold(name) for path, _ in leaves(schema_from_bytes(schema)) for name in path)
 
 
 def _wanted(item: SearchItem) -> list[WantedTable]:
@@ -154,14 +158,14 @@ def _name(work: ChildWork) -> str:
 
 def _answers(item: SearchItem, loader: TableLoader, connection: duckdb.DuckDBPyConnection) -> Iterator[Answer]:
     connection.execute("SET preserve_insertion_order = true")
-    names = {fold(name) for path, _ in leaves(schema_from_bytes(item.schema)) for name in path}
+    names = names_in(item.schema)
     parent = loader.table("parent")
     fetched: dict[int, Fingerprints] = {}
     for work in item.children:
         try:
             child = loader.table(_name(work))
         except TableFault as fault:
-            yield Answer(child=work.child, parent=item.parent, reason=f"its rows could not be searched ({fault})")
+            yield Answer(child=work.child, parent=item.parent, reason=not_searched(fault))
         else:
             yield _answer(item.parent, work, _labels(parent, child, work.column_set, fetched), parent, names)
             child.drop()

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from r2d2.model import LeafPath, fold, leaf_key, leaf_path, leaves, schema_from_bytes
+from r2d2.model import LeafPath, leaf_key, leaf_path, schema_from_bytes
 from r2d2.recipes.columns import predicate_columns
 from r2d2.recipes.labels import AMBIGUOUS, FREE, NEGATIVE, POSITIVE, Counts, Labels, Numbers, label_rows, number_rows
 from r2d2.recipes.query import Found, find_key_query, find_query
 from r2d2.recipes.rows import Load
-from r2d2.recipes.search import Answer, said_of, where_of
+from r2d2.recipes.search import Answer, names_in, not_searched, where_of
 from r2d2.recipes.small_rows import WantedTable
 from r2d2.recipes.stored import SEVERAL
 from r2d2.recipes.tables import SearchTable, TableLoader, small_ahead
@@ -122,8 +122,7 @@ def search_unions(items: Sequence[UnionItem], hasher: RowHasher, limits: KernelL
                 loader = TableLoader(connection, tables, small, hasher, load)
                 yield from _found(item, [loader.table(table.name) for table in tables])
         except Exception as exc:  # noqa: BLE001 - whatever it is, it must not end the job for all other tables
-            said = f"its rows could not be searched ({said_of(exc)})"
-            yield Answer(child=item.child, parent=SEVERAL, reason=said)
+            yield Answer(child=item.child, parent=SEVERAL, reason=not_searched(exc))
 
 
 def _wanted(item: UnionItem) -> list[WantedTable]:
@@ -137,7 +136,7 @@ def _wanted(item: UnionItem) -> list[WantedTable]:
 def _found(item: UnionItem, tables: Sequence[SearchTable]) -> list[Answer]:
     (own, *numbers), count = number_rows([table.fingerprints(0) for table in tables])
     sources = [
-        UnionSource(parent=one.parent, table=table, numbers=theirs, taken=_names(one), is_inside=one.is_inside)
+        UnionSource(parent=one.parent, table=table, numbers=theirs, taken=names_in(one.schema), is_inside=one.is_inside)
         for one, table, theirs in zip(item.parents, tables[1:], numbers, strict=True)
     ]
     parts = find_parts(
@@ -149,10 +148,6 @@ def _found(item: UnionItem, tables: Sequence[SearchTable]) -> list[Answer]:
     kind = "" if parts.reason else "distinct" if parts.collapse else "union"
     whole = Answer(child=item.child, parent=SEVERAL, kind=kind, reason=parts.reason)
     return [whole, *(_answer(item.child, source, found) for source, found in parts.of)]
-
-
-def _names(parent: UnionParent) -> frozenset[str]:
-    return frozenset(fold(name) for path, _ in leaves(schema_from_bytes(parent.schema)) for name in path)
 
 
 def _answer(child: int, source: UnionSource, found: Found) -> Answer:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import itertools
 import resource
 import shutil
 import subprocess
@@ -13,10 +12,10 @@ import time
 from pathlib import Path
 
 import duckdb
-import pyarrow.parquet as pq
 import pytest
 
-from r2d2.scan.duck import quote_name
+from benchmarks.peers.duck import except_judge
+from benchmarks.peers.tables import groups_of, read_tables
 from r2d2.session import Engine
 from r2d2.store.results import read_results
 from tests.integration.audit_helpers import Results, run_audit
@@ -69,16 +68,10 @@ def run_command(lake: Path, out: Path, *options: str) -> tuple[int, float]:
 def contained_by_except(lake: Path) -> tuple[set[tuple[str, str]], float]:
     """What one EXCEPT of DuckDB for each pair whose columns fit finds in whole tables, and its CPU seconds."""
     begun = time.process_time()
-    files = {folder.name: sorted(map(str, folder.rglob("*.parquet"))) for folder in lake.iterdir()}
-    columns = {table: set(pq.read_schema(paths[0]).names) for table, paths in files.items()}
-    found = set()
     with duckdb.connect(config={"threads": 1}) as connection:
-        for child, parent in itertools.permutations(files, 2):
-            if columns[child] <= columns[parent]:
-                names = ", ".join(map(quote_name, sorted(columns[child])))
-                rows, others = (f"SELECT {names} FROM read_parquet({files[table]})" for table in (child, parent))
-                if connection.execute(f"{rows} EXCEPT {others} LIMIT 1").fetchone() is None:
-                    found.add((child, parent))
+        contained = except_judge(connection)
+        pairs = (pair for group in groups_of(read_tables(lake)) for pair in group.all())
+        found = {(child.id, parent.id) for child, parent in pairs if contained(child, parent)}
     return found, time.process_time() - begun
 
 

@@ -106,6 +106,14 @@ def write_delta_rs(table: pa.Table, path: str) -> None:
 WRITERS = [write_pyarrow, write_int96, write_duckdb, write_polars, write_fastparquet, write_delta_rs]
 
 
+def written(folder: Path, table: pa.Table, writer: Writer) -> str:
+    """The path of a table that a writer has written, in place of the last one in the folder."""
+    path = folder / "t.parquet"
+    path.unlink(missing_ok=True)
+    writer(table, str(path))
+    return str(path)
+
+
 def read_cells(path: str, name: str) -> tuple[list[Any], pa.DataType]:
     """What pyarrow reads from a column; dates and timestamps as stored numbers with their unit's microseconds."""
     column = pq.ParquetFile(path).read(columns=[name]).column(0)

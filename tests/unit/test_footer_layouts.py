@@ -16,7 +16,7 @@ from r2d2.scan.footer.read import read_footer
 from r2d2.scan.footer.recent import Recent
 from r2d2.scan.footer.thrift import TYPE_ORDER, Encoding, column_orders, encodings, footer_facts
 from tests.unit.forgery import BINARY, Struct, forged
-from tests.unit.parquet_tables import WRITERS, Writer, tables
+from tests.unit.parquet_tables import WRITERS, Writer, tables, written
 
 _PLACES = st.tuples(st.integers(0, 3), st.integers(0, 9), st.integers(-(2**31), 2**31 - 1))
 
@@ -30,9 +30,7 @@ def test_a_footer_without_its_rows_says_all_else(tmp_path: Path) -> None:
     @settings(max_examples=40, deadline=None)
     @given(table=tables(), writer=st.sampled_from(WRITERS))
     def check(table: pa.Table, writer: Writer) -> None:
-        path = str(tmp_path / "t.parquet")
-        Path(path).unlink(missing_ok=True)
-        writer(table, path)
+        path = written(tmp_path, table, writer)
         facts = read_footer(path).facts
         whole, rowless = pq.read_metadata(path), pq.read_metadata(pa.BufferReader(alone(facts.rowless)))
         assert (rowless.num_rows, rowless.num_row_groups) == (0, 0)

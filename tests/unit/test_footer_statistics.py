@@ -42,6 +42,7 @@ from tests.unit.parquet_tables import (
     read_cells,
     tables,
     write_pyarrow,
+    written,
 )
 
 EPOCH = datetime.datetime.fromtimestamp(0, datetime.UTC).replace(tzinfo=None)
@@ -252,9 +253,7 @@ def test_facts_are_those_that_duckdb_reads(tmp_path: Path) -> None:
     @settings(max_examples=40, deadline=None)
     @given(table=tables(), writer=st.sampled_from(WRITERS))
     def check(table: pa.Table, writer: Writer) -> None:
-        path = str(tmp_path / "t.parquet")
-        Path(path).unlink(missing_ok=True)
-        writer(table, path)
+        path = written(tmp_path, table, writer)
         seen = [
             (i, group.rows, one.values, one.compressed_bytes, one.low_exact, one.high_exact, one.nulls, one.nans)
             for i, group in enumerate(read_footer(path).facts.groups)
