@@ -4,8 +4,9 @@ A leaf value becomes a *digest*, two 64-bit lanes computed from different bytes,
 lane do not collide in the other. Digests know neither the column's name nor its position. A row fingerprint combines
 the digests of an ordered list of leaves: many column subsets of one scan share the work on the values.
 
-What equals what is the contract's *Values*. A number is hashed as the double it equals exactly, else as its plain
-decimal text; so the source type does not matter. NULL has one digest, without a type class.
+What equals what is the contract's *Values*. A number is hashed in the first of these forms that holds it exactly, so
+that the source type does not matter: a 64-bit integer; a double; a 64-bit integer and a rest of 18 digits; its plain
+decimal text. NULL has one digest, without a type class.
 """
 
 from __future__ import annotations
@@ -22,13 +23,17 @@ from r2d2.errors import EngineError
 from r2d2.model import LeafPath, TypeClass, fold, leaf_key, type_class
 
 DUCKDB_VERSION = "2.0.0"
-HASH_VERSION = f"2+duckdb{DUCKDB_VERSION}"
+HASH_VERSION = f"3+duckdb{DUCKDB_VERSION}"
 """Names everything that decides a fingerprint, the keys apart. DuckDB's `hash()` is not stable across its versions."""
 
-_EXACT_INTEGERS = 1 << 53
 _MAX_DAYS = 106_751_990
 _DAY_MICROSECONDS = 86_400_000_000
-_NARROW_DECIMAL_DIGITS = 15
+_WITHIN_64_BITS = frozenset(["tinyint", "smallint", "integer", "bigint", "utinyint", "usmallint", "uinteger"])
+_INTEGERS_END = "9223372036854775808.0::DOUBLE"
+_WORD_DIGITS = 18
+"""Digits of a decimal that DuckDB keeps in a 64-bit word, whose `hash` is that of the word."""
+_EXACT_DIGITS = 15
+"""Digits of an integer that a double holds in any case."""
 
 
 def check_hash_version() -> None:
@@ -144,48 +149,105 @@ class RowHasher:
 
     def _number(self, sql: str, duckdb_type: Any) -> Digest:
         if duckdb_type.id in ("double", "float"):
-            return self._double(sql)
+            return self._double(f"CAST({sql} AS DOUBLE)")
         if duckdb_type.id == "decimal":
             return self._decimal(sql, *(size for _, size in duckdb_type.children))
-        if duckdb_type.id in ("tinyint", "smallint", "integer", "utinyint", "usmallint", "uinteger"):
+        if duckdb_type.id in _WITHIN_64_BITS:
             return self._integer(sql)
-        limit = _EXACT_INTEGERS
-        small = f"{sql} BETWEEN {'0' if duckdb_type.id == 'ubigint' else -limit} AND {limit}"
-        exact = f"{small} OR TRY_CAST(CAST({sql} AS DOUBLE) AS HUGEINT) = CAST({sql} AS HUGEINT)"
-        return self._exact_or_text(exact, self._integer(sql), f"CAST({sql} AS VARCHAR)")
+        return self._large_integer(sql)
 
-    def _decimal(self, sql: str, precision: int, scale: int) -> Digest:
-        if scale == 0 and precision <= _NARROW_DECIMAL_DIGITS:
-            return self._integer(sql)
-        text = f"CAST({sql} AS VARCHAR)"
-        unscaled = f"CAST(replace({text}, '.', '') AS HUGEINT)"
-        if scale == 0:
-            unscaled = f"CAST({sql} AS HUGEINT)"
-        elif precision <= _NARROW_DECIMAL_DIGITS:
-            unscaled = f"CAST(round(CAST({sql} AS DOUBLE) * 1e{scale}) AS BIGINT)"
-        # A double holds unscaled / 10^s exactly only if 5^s divides the unscaled value and the quotient fits.
-        odd, kind = (5**scale, "BIGINT" if precision <= _NARROW_DECIMAL_DIGITS else "HUGEINT")
-        quotient = f"({unscaled} // CAST({odd} AS {kind}))"
-        double = f"CAST({quotient} AS DOUBLE)" if kind == "BIGINT" else _huge_as_double(quotient)
-        exact = f"{unscaled} % CAST({odd} AS {kind}) = 0 AND TRY_CAST({double} AS HUGEINT) = {quotient}"
-        if scale > 0:
-            point = f"replace({text}, '.', '0.')" if precision == scale else text
-            text = f"rtrim(rtrim({point}, '0'), '.')"
-        return self._exact_or_text(exact, self._integer(double, divisor=2**scale), text)
+    def _integer(self, sql: str) -> Digest:
+        """Digest of an integer of 64 bits, with a sign."""
+        return self._word(f"hash(CAST({sql} AS BIGINT))", "number")
 
-    def _exact_or_text(self, exact: str, plain: Digest, text: str) -> Digest:
-        spelled = self._bytes(text, "number")
-        return self._both(lambda lane: f"CASE WHEN {exact} THEN {_lane(plain, lane)} ELSE {_lane(spelled, lane)} END")
-
-    def _integer(self, sql: str, divisor: int = 1) -> Digest:
-        """Digest of an integer over a power of two that a double holds exactly; it is never NaN, nor -0."""
-        fraction = f" / {float(divisor)!r}" if divisor > 1 else ""
-        return self._word(f"hash(CAST({sql} AS DOUBLE){fraction})", "number")
+    def _large_integer(self, sql: str) -> Digest:
+        """Digest of an integer that may have more bits."""
+        double = f"CAST({sql} AS DOUBLE)"
+        return self._first_of(
+            (f"TRY_CAST({sql} AS BIGINT) IS NOT NULL", self._integer(sql)),
+            (f"TRY_CAST({double} AS HUGEINT) = CAST({sql} AS HUGEINT)", self._fraction(double)),
+            otherwise=self._bytes(f"CAST({sql} AS VARCHAR)", "number"),
+        )
 
     def _double(self, sql: str) -> Digest:
-        value = f"CAST({sql} AS DOUBLE)"
-        word = f"CASE WHEN isnan({value}) THEN hash(CAST('NaN' AS DOUBLE)) ELSE hash({value} + 0.0::DOUBLE) END"
-        return self._word(word, "number")
+        # NaN is above all numbers and equal to itself, but statistics of files leave it out: it is asked for first.
+        integral = self._first_of(
+            (f"isnan({sql})", self._fraction("CAST('NaN' AS DOUBLE)")),
+            (f"{sql} >= -({_INTEGERS_END}) AND {sql} < {_INTEGERS_END}", self._integer(sql)),
+            otherwise=self._fraction(sql),
+        )
+        return self._first_of((f"{sql} = trunc({sql})", integral), otherwise=self._fraction(sql))
+
+    def _fraction(self, sql: str) -> Digest:
+        """Digest of a double that is no integer of 64 bits, so never a zero, and no NaN but the one of `_double`."""
+        return self._word(f"hash({sql})", "double")
+
+    def _decimal(self, sql: str, precision: int, scale: int) -> Digest:
+        if precision <= _WORD_DIGITS:
+            return self._narrow_decimal(sql, precision, scale)
+        wide = self._wide_decimal(sql, precision, scale)
+        if scale >= _WORD_DIGITS:
+            return wide
+        bound = f"CAST('{10 ** (_WORD_DIGITS - scale)}' AS DECIMAL({precision}, {scale}))"
+        narrow = self._narrow_decimal(f"CAST({sql} AS DECIMAL({_WORD_DIGITS}, {scale}))", _WORD_DIGITS, scale)
+        return self._first_of((f"{sql} > -{bound} AND {sql} < {bound}", narrow), otherwise=wide)
+
+    def _narrow_decimal(self, sql: str, precision: int, scale: int) -> Digest:
+        """Digest of a decimal whose digits fit into 64 bits, on which DuckDB computes fast."""
+        if scale == 0:
+            return self._integer(sql)
+        whole, part = _whole_and_part(sql, precision, scale)
+        dyadic = _is_dyadic(sql, scale)
+        double = f"CAST({sql} AS DOUBLE)"
+        if precision > _EXACT_DIGITS:  # a double may still miss it
+            scaled = f"CAST(CAST({sql} AS DECIMAL(38, {scale})) * {2**scale} AS BIGINT)"
+            double = f"CAST({scaled} AS DOUBLE)"
+            dyadic += f" AND TRY_CAST({double} AS BIGINT) = {scaled}"
+            double = f"({double} / {float(2**scale)!r})"
+        return self._first_of(
+            (f"{part} = 0", self._integer(sql)),
+            (dyadic, self._fraction(double)),
+            otherwise=self._whole_and_part(whole, part),
+        )
+
+    def _wide_decimal(self, sql: str, precision: int, scale: int) -> Digest:
+        if scale == 0:
+            return self._large_integer(sql)
+        text = f"CAST({sql} AS VARCHAR)"
+        whole, part = _whole_and_part(sql, precision, scale)
+        fits = "true"
+        if precision - scale > _WORD_DIGITS:
+            low, high = (f"CAST('{end}' AS DECIMAL({precision}, {scale}))" for end in (-(1 << 63) - 1, 1 << 63))
+            fits = f"{sql} > {low} AND {sql} < {high}"
+        # A double holds unscaled / 10^s exactly only if 5^s divides the unscaled value and the quotient fits.
+        quotient = f"(CAST(replace({text}, '.', '') AS HUGEINT) // CAST({5**scale} AS HUGEINT))"
+        double = _huge_as_double(quotient)
+        dyadic = f"{_is_dyadic(sql, scale)} AND TRY_CAST({double} AS HUGEINT) = {quotient}"
+        has_18_digits = f"TRY_CAST({part} AS DECIMAL({_WORD_DIGITS}, {_WORD_DIGITS})) = {part}"
+        point = f"replace({text}, '.', '0.')" if precision == scale else text
+        return self._first_of(
+            (f"{part} = 0 AND {fits}", self._integer(whole)),
+            (dyadic, self._fraction(f"({double} / {float(2**scale)!r})")),
+            (
+                f"{fits} AND {has_18_digits}" if scale > _WORD_DIGITS else fits,
+                self._whole_and_part(whole, part),
+            ),
+            otherwise=self._bytes(f"rtrim(rtrim({point}, '0'), '.')", "number"),
+        )
+
+    def _whole_and_part(self, whole: str, part: str) -> Digest:
+        """Digest of a number from its integral part, of 64 bits, and the rest, of at most 18 digits."""
+        whole, part = f"hash(CAST({whole} AS BIGINT))", f"CAST({part} AS DECIMAL({_WORD_DIGITS}, {_WORD_DIGITS}))"
+        return self._both(lambda lane: self._mix(lane, f"hash({self._mix(lane, whole, 'whole')}, {part})", "part"))
+
+    def _first_of(self, *cases: tuple[str, Digest], otherwise: Digest) -> Digest:
+        """The digest of the first case whose condition holds."""
+
+        def lane_sql(lane: int) -> str:
+            whens = " ".join(f"WHEN {condition} THEN {_lane(digest, lane)}" for condition, digest in cases)
+            return f"CASE {whens} ELSE {_lane(otherwise, lane)} END"
+
+        return self._both(lane_sql)
 
     def _time(self, sql: str, duckdb_type: Any, kind: TypeClass) -> Digest:
         label = kind.value
@@ -309,6 +371,18 @@ def structs_on(paths: Sequence[LeafPath]) -> list[LeafPath]:
 
 def _row_label(leaves: int) -> str:
     return f"row {leaves}"
+
+
+def _whole_and_part(sql: str, precision: int, scale: int) -> tuple[str, str]:
+    """The integral part of a decimal and the rest, which has its sign."""
+    if precision == scale:
+        return "0", sql
+    return f"trunc({sql})", f"({sql} % CAST(1 AS DECIMAL(1, 0)))"
+
+
+def _is_dyadic(sql: str, scale: int) -> str:
+    """Whether a decimal is a multiple of 2^-scale, as all doubles of so many decimal places are."""
+    return f"{sql} % CAST('0.{5**scale:0{scale}}' AS DECIMAL({scale}, {scale})) = 0"
 
 
 def _huge_as_double(sql: str) -> str:
