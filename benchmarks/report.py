@@ -73,6 +73,12 @@ make bench                                                  # small scales, a qu
 # ---- tables of the page
 
 
+def name_of(result: Json) -> str:
+    """A lake's shape, and its scale where it is not the full one."""
+    lake = result["lake"]
+    return str(lake["shape"]) if lake["scale"] == 1 else f"{lake['shape']} {lake['scale']:g}"
+
+
 def table(names: Row, rows: Sequence[Row]) -> str:
     """A table in Markdown, all columns but the first to the right."""
     marks = ["---", *(["--:"] * (len(names) - 1))]
@@ -95,10 +101,10 @@ def lakes(results: Sequence[Json]) -> str:
 
 def times(results: Sequence[Json]) -> str:
     peers = seen(results)
-    rows = [(result["lake"]["shape"], *(seconds(result["runs"].get(peer)) for peer in peers)) for result in results]
+    rows = [(name_of(result), *(seconds(result["runs"].get(peer)) for peer in peers)) for result in results]
     listed = [f"* `{name}`: {PEERS[name].says}." for name in peers]
     left_out = [
-        f"* `{name}` on {result['lake']['shape']}: {run['status']}."
+        f"* `{name}` on {name_of(result)}: {run['status']}."
         for result in results
         for name, run in ordered(result["runs"])
         if run["seconds"] is None
@@ -127,7 +133,7 @@ def ratio_table(results: Sequence[Json], others: Sequence[str]) -> str:
     for result in results:
         runs = result["runs"]
         scan = ratio(runs.get("r2d2"), runs.get("scan"))
-        rows.append((result["lake"]["shape"], shown(scan), *(shown(speed_up(runs, peer)) for peer in others)))
+        rows.append((name_of(result), shown(scan), *(shown(speed_up(runs, peer)) for peer in others)))
     return table(("lake", "scan ratio", *others), rows)
 
 
@@ -143,14 +149,14 @@ def judging(runs: Json) -> Json:
 def quality(results: Sequence[Json]) -> str:
     names = ("lake", "way", "judged", "contained", "missed", "wrong", "recall", "precision")
     rows = [
-        (result["lake"]["shape"], f"`{name}`{of_bags}", *quality_cells(found))
+        (name_of(result), f"`{name}`{of_bags}", *quality_cells(found))
         for result in results
         for name, run in ordered(result["runs"])
         for found, of_bags in ((run["sets"], ""), (run["bags"], " bags"))
         if found is not None
     ]
     proposals = [
-        f"{run['wrong_proposals']} of {run['proposals']} proposals on {result['lake']['shape']}"
+        f"{run['wrong_proposals']} of {run['proposals']} proposals on {name_of(result)}"
         for result in results
         for name, run in result["runs"].items()
         if name == "r2d2" and run["proposals"] is not None
@@ -179,7 +185,7 @@ def memory(results: Sequence[Json]) -> str:
         cold = facts.get("cold_start_seconds")
         rows.append(
             (
-                result["lake"]["shape"], shown(bytes_read), "-" if cold is None else f"{cold:.1f}",
+                name_of(result), shown(bytes_read), "-" if cold is None else f"{cold:.1f}",
                 *(mebibytes(runs.get(peer)) for peer in peers),
             )
         )  # fmt: skip
@@ -194,14 +200,14 @@ def stages(results: Sequence[Json]) -> str:
         if run is not None and run["seconds"] is not None:
             spent = {stage["name"]: stage["seconds"] for stage in run["facts"]["stages"] if stage["seconds"] >= 0.05}
             names += [name for name in spent if name not in names]
-            rows.append((result["lake"]["shape"], spent))
+            rows.append((name_of(result), spent))
     cells = [(lake, *(f"{spent[name]:.2f}" if name in spent else "" for name in names)) for lake, spent in rows]
     return f"## Where R2D2's time goes\n\nSeconds, those below 0.05 left out.\n\n{table(('lake', *names), cells)}"
 
 
 def paper(results: Sequence[Json]) -> str:
     found = [
-        (result["lake"]["shape"], run)
+        (name_of(result), run)
         for result in results
         for name, run in result["runs"].items()
         if name == "paper" and run["seconds"] is not None
@@ -395,7 +401,7 @@ def plots(results: Sequence[Json]) -> Mapping[str, str]:
     """The plot by file name, for light and dark pages."""
     names = [name for name in seen(results) if not name.startswith("r2d2") and name != "scan"]
     rows = {
-        result["lake"]["shape"]: {
+        name_of(result): {
             PEERS[name].says: value for name in names if (value := speed_up(judging(result["runs"]), name)) is not None
         }
         for result in results

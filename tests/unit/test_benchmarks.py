@@ -549,16 +549,17 @@ def test_the_page_tells_times_ratios_and_failures() -> None:
     }
     page = report.page([{"lake": a_lake(), "runs": runs}], {})
     for line in (
-        "| mixed | 2.00 | 0.50 | ~400 |",
-        "| mixed | 2.50 | 320 |",
-        "| mixed | 4.00 | 200 |",
-        "| mixed | `except` | 8 | 2 | 1 | 1 | 0.500 | 0.500 |",
-        "* `paper` on mixed: left out: too many pairs.",
-        "| mixed | 1.50 | 3.2 | 1,024 |",
-        "Wrong proposals of `r2d2`: 0 of 1 proposals on mixed.",
+        "| mixed 0.1 | 2.00 | 0.50 | ~400 |",
+        "| mixed 0.1 | 2.50 | 320 |",
+        "| mixed 0.1 | 4.00 | 200 |",
+        "| mixed 0.1 | `except` | 8 | 2 | 1 | 1 | 0.500 | 0.500 |",
+        "* `paper` on mixed 0.1: left out: too many pairs.",
+        "| mixed 0.1 | 1.50 | 3.2 | 1,024 |",
+        "Wrong proposals of `r2d2`: 0 of 1 proposals on mixed 0.1.",
     ):
         assert line in page
     assert "Stages left out" not in page
+    assert "| mixed | 2.00 | 0.50 | ~400 |" in report.page([{"lake": {**a_lake(), "scale": 1}, "runs": runs}], {})
 
 
 def test_the_page_tells_what_a_stage_saves() -> None:
