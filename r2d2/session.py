@@ -20,7 +20,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -29,6 +29,7 @@ from r2d2.config import AuditConfig
 from r2d2.errors import EngineError
 
 if TYPE_CHECKING:
+    from pyspark.errors import PySparkException
     from pyspark.sql import DataFrame, SparkSession
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ DELTA_VERSION = "4.4.0"
 CONNECT_PORT = 15002
 CONNECT_TIMEOUT_SECONDS = 5.0
 ENGINE_LOG = "R2D2_ENGINE_LOG"
-"""Environment variable with the path of a file that keeps what the Java process of Spark says."""
+"""Environment variable with the path of a file that keeps what the Java process of Spark, and failed jobs, say."""
 
 _CONNECT_MODE = "SPARK_CONNECT_MODE_ENABLED"
 _TIME_ZONE = "spark.sql.session.timeZone"
@@ -161,10 +162,18 @@ def engine_errors() -> Iterator[None]:
         with pyspark_errors():
             yield
     except PySparkException as exc:
+        _keep_words(exc)
         words = (
-            f"a job of the audit failed ({type(exc).__name__}); set {ENGINE_LOG} to a file path to see the engine's log"
+            f"a job of the audit failed ({type(exc).__name__}); set {ENGINE_LOG} to a file path to keep what it says"
         )
         raise EngineError(own_words(exc) or words) from None
+
+
+def _keep_words(exc: PySparkException) -> None:
+    """Add what the engine says of a failed job to the log that was asked for, which may hold values."""
+    if path := os.environ.get(ENGINE_LOG):
+        with suppress(OSError), open(path, "a", encoding="utf-8") as log:
+            log.write(f"{exc}\n")
 
 
 def own_words(exc: BaseException) -> str:

@@ -7,11 +7,11 @@ The same samples say of children that several tables may hold together whether s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from r2d2.model import SchemaGraph
-from r2d2.scan.covers import Answer, questions_about, read_answers, read_candidates, write_answers
+from r2d2.scan.covers import Answers, questions_about, read_answers, read_candidates, write_answers
 from r2d2.scan.job import Comparison, compare_tables
 from r2d2.scan.members import Question
 from r2d2.scan.plan import WHOLE_FACTOR, Pair, TableScan, column_sets, pairs_of, sample_threshold
@@ -64,7 +64,7 @@ def run_minhash(run: StageRun, graph_stage: str, evidence_stage: str, pairs_stag
         if pair in verdicts and verdicts[pair].missing == 0 and run.inventory.are_active(pair)
     }
     write_verdicts(run.store, MINHASH, verdicts)
-    write_answers(run.store, MINHASH, {**answers, **comparison.answers})
+    write_answers(run.store, MINHASH, answers.and_later(comparison.answers))
     write_leaves(run.store, MINHASH, "lies", lies)
     write_leaves(run.store, MINHASH, "hidden_nans", hidden)
     write_pairs(run.store, MINHASH, survivors)
@@ -80,8 +80,8 @@ def _questions(run: StageRun, graph: SchemaGraph, sharing_stage: str) -> list[Qu
     return questions_about(candidates, graph, run.inventory.is_active)
 
 
-def _is_answered(question: Question, answers: Mapping[int, Answer]) -> bool:
-    known = answers.get(question.child)
+def _is_answered(question: Question, answers: Answers) -> bool:
+    known = answers.about.get(question.child)
     return known is not None and set(question.parents) <= set(known.parents)
 
 

@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
 from r2d2.errors import EngineError, TableUnsupported
 from r2d2.model import FileStamp, Fragment, Harvest, Recipe, fold, leaves, spark_type
 from r2d2.recipes.sql import view_name
@@ -27,6 +25,8 @@ log = logging.getLogger(__name__)
 
 ONE_TASK_BYTES = 4 << 20
 """What a recipe may read to be run in one task: a kernel call costs more than the few rows of each task otherwise."""
+SCANNED_BYTES = 256 << 20
+"""The same where the child is that small, so that most of what is read is dropped before the kernel."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +129,7 @@ def _run(
         if table not in numbered:
             return engine_frame_of(table)
         recipe = numbered[table]
-        return rebuilt(spark, recipe, inventory.harvests[recipe.child].schema, defined)
+        return rebuilt(spark, recipe, inventory.harvests[recipe.child], defined)
 
     scans = [_scan(table, inventory.harvests[recipe.child], is_rebuilt=True) for table, recipe in numbered.items()]
     children = sorted({recipe.child for recipe in batch} - known.keys())
@@ -140,13 +140,13 @@ def _run(
     return good, summed.bytes_read
 
 
-def rebuilt(spark: SparkSession, recipe: Recipe, schema: pa.Schema, defined: set[str]) -> DataFrame:
+def rebuilt(spark: SparkSession, recipe: Recipe, child: Harvest, defined: set[str]) -> DataFrame:
     """The rows of a recipe, columns renamed c0, c1, ….
 
     Args:
         spark: Session whose views the setup defines.
         recipe: Any.
-        schema: The child's.
+        child: The child's metadata.
         defined: Statements of setups that the session has run, and that no other has replaced; those run are added.
 
     Raises:
@@ -157,12 +157,18 @@ def rebuilt(spark: SparkSession, recipe: Recipe, schema: pa.Schema, defined: set
             spark.sql(statement)
             defined.add(statement)
     frame = spark.sql(recipe.recipe_sql)
-    want = [(column.name, _plain(spark_type(column.type))) for column in schema]
+    want = [(column.name, _plain(spark_type(column.type))) for column in child.schema]
     have = [(column.name, _plain(column.dataType.simpleString())) for column in frame.schema]
     if have != want:
         raise TableUnsupported("the recipe returns other columns than the table has", error="Recipe")
     frame = frame.toDF(*[f"c{index}" for index in range(len(want))])
-    return frame.coalesce(1) if recipe.read_bytes <= ONE_TASK_BYTES else frame
+    return frame.coalesce(1) if _in_one_task(recipe, child) else frame
+
+
+def _in_one_task(recipe: Recipe, child: Harvest) -> bool:
+    """Whether several tasks would cost more than they save: each plans the fingerprints of the few rows it gets."""
+    most = SCANNED_BYTES if child.table_bytes <= ONE_TASK_BYTES else ONE_TASK_BYTES
+    return recipe.read_bytes <= most
 
 
 def _plain(type_text: str) -> str:

@@ -58,8 +58,17 @@ def _write(path: str, content: bytes) -> None:
     os.replace(path + NEW, path)
 
 
-def key_join(run: StageRun, keys: KeyList) -> tuple[str, str]:
-    """Write a key list; returns the statement that defines its name, and the SQL that keeps a parent's rows in it."""
+def key_join(run: StageRun, keys: KeyList, parent: str) -> tuple[str, str]:
+    """Write a key list; returns the statement that defines its name, and the SQL that keeps the rows of a parent in it.
+
+    The list has every key once, so a join repeats no row. It comes first: an engine without statistics holds the first
+    side in memory and reads the other one past it.
+
+    Args:
+        run: The audit.
+        keys: The list.
+        parent: The name of the parent in SQL.
+    """
     path = write_keys(run.config.out, keys.content)
     view = _free(f"keys {os.path.basename(path)[:16]}", {fold(table.id) for table in run.inventory.found})
     listed = pq.read_schema(pa.BufferReader(keys.content))
@@ -68,7 +77,7 @@ def key_join(run: StageRun, keys: KeyList) -> tuple[str, str]:
         for leaf, name in zip(keys.paths, listed.names, strict=True)
     )
     statement = view_statement(view, f" ({spark_ddl(listed)})", "parquet", {"path": path})
-    return statement, f" LEFT SEMI JOIN {spark_name(view)} ON {' AND '.join(pairs)}"
+    return statement, f"{spark_name(view)} JOIN {parent} ON {' AND '.join(pairs)}"
 
 
 def _free(name: str, taken: set[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ MOST_CANDIDATES = 12
 """Columns that are combined: those with the most different values."""
 MOST_TRIALS = 60
 """Sets of columns of one size that are tried for one child."""
+_LIKELY = 2
+"""Columns that are tried alone before all are together, which takes longer."""
 MOST_LISTS = 4
 """Lists that are written to find the smallest."""
 
@@ -60,11 +63,12 @@ def find_keys(rows: Rows, taken: Set[str]) -> KeyList | None:
         taken: Folded names that no column of the list may have.
     """
     places = rows.key_columns()[:MOST_CANDIDATES]
-    if not places or not rows.identify(places):
-        return None
+    identify = functools.cache(rows.identify)
+    if not any(identify((place,)) for place in places[:_LIKELY]) and not (places and identify(tuple(places))):
+        return None  # nor do fewer columns
     for size in range(1, MOST_KEY_COLUMNS + 1):
         sets = itertools.islice(itertools.combinations(places, size), MOST_TRIALS)
-        good = itertools.islice((chosen for chosen in sets if rows.identify(chosen)), MOST_LISTS)
+        good = itertools.islice((chosen for chosen in sets if identify(chosen)), MOST_LISTS)
         lists = [_key_list(rows.keys(chosen), [rows.columns[place] for place in chosen], taken) for chosen in good]
         if lists:
             return min(lists, key=lambda one: (len(one.content), one.paths))

@@ -26,11 +26,14 @@ MAX_BOXES = 8
 MAX_POINTS = 24
 """Values of an IN list at most."""
 MAX_LEAVES = 64
+FEW_ROWS = 1_000
+"""Rows of each side on which a tree is tried first: if it cannot tell these apart, it cannot tell apart many more."""
 MOST_PRUNED = 4
 """Times MAX_BOXES that may be left of a tree before superfluous boxes are looked for, which costs their square."""
 SHORT_BOX = 2
 """So many conditions on one row of a box are preferred to whatever a tree finds."""
 
+_MANY_TIMES = 3
 _PAIRED_COLUMNS = 64
 _NULL = 0  # place of NULL in a mask of codes; values follow, and NaN comes last
 
@@ -278,13 +281,11 @@ def mask_of(condition: Condition, sample: Sample) -> Mask:
 
 def tree_predicate(sample: Sample) -> Predicate | None:
     """The leaves of a decision tree as a predicate, made as short as the sample allows; None where it stays impure."""
-    from sklearn.tree import DecisionTreeClassifier
-
     if sample.codes.shape[1] == 0 or sample.wanted.all():
         return None
-    tree = DecisionTreeClassifier(criterion="entropy", max_leaf_nodes=MAX_LEAVES, random_state=0)
-    tree.fit(sample.codes.astype(np.float32), sample.wanted)
-    boxes = _leaf_boxes(tree.tree_, sample)
+    if len(sample.wanted) > _MANY_TIMES * FEW_ROWS and _leaf_boxes(_tree_of(_few(sample)), sample) is None:
+        return None
+    boxes = _leaf_boxes(_tree_of(sample), sample)
     if boxes is None:
         return None
     boxes = _merged(boxes)
@@ -295,6 +296,25 @@ def tree_predicate(sample: Sample) -> Predicate | None:
         return None
     predicate = tuple(tuple(_readable(mask, sample, column) for column, mask in sorted(box.items())) for box in boxes)
     return simplified(predicate, sample) if _selects_exactly(predicate, sample) else None
+
+
+def _tree_of(sample: Sample) -> Any:
+    from sklearn.tree import DecisionTreeClassifier
+
+    tree = DecisionTreeClassifier(criterion="entropy", max_leaf_nodes=MAX_LEAVES, random_state=0)
+    return tree.fit(sample.codes.astype(np.float32), sample.wanted).tree_
+
+
+def _few(sample: Sample) -> Sample:
+    """Up to FEW_ROWS of each side, by their codes alone: which are chosen does not depend on the order of rows."""
+    words = np.zeros(len(sample.wanted), np.uint64)
+    for codes in sample.codes.T:
+        words = (words ^ codes.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+        words ^= words >> np.uint64(29)
+    order = np.argsort(words, kind="stable")
+    sides = [order[sample.wanted[order]][:FEW_ROWS], order[~sample.wanted[order]][:FEW_ROWS]]
+    rows = np.concatenate(sides)
+    return replace(sample, codes=sample.codes[rows], wanted=sample.wanted[rows])
 
 
 MaskBox = dict[int, Mask]

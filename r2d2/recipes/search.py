@@ -6,9 +6,12 @@ once its SQL was run.
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property
 
 import duckdb
 import numpy as np
@@ -16,16 +19,20 @@ import numpy as np
 from r2d2.errors import TableFault
 from r2d2.model import LeafPath, fold, leaf_key, leaf_path, leaves, schema_from_bytes
 from r2d2.recipes.columns import PredicateColumn, predicate_columns
+from r2d2.recipes.few_rows import RowsByNumber, are_few
 from r2d2.recipes.keys import KeyList
-from r2d2.recipes.labels import Fingerprints, Labels, label_rows, number_rows
+from r2d2.recipes.labels import Fingerprints, Numbers, label_rows, number_rows
 from r2d2.recipes.predicates import spark_sql
-from r2d2.recipes.query import Found, find_query
+from r2d2.recipes.query import Found, Rows, find_query
 from r2d2.recipes.rows import Load, load_rows
 from r2d2.recipes.small_rows import WantedTable
 from r2d2.recipes.tables import SearchTable, TableLoader, small_ahead
 from r2d2.scan.duck import KernelLimits, connect
 from r2d2.scan.items import ScanItem
 from r2d2.scan.rowhash import RowHasher, check_hash_version
+
+LEAST_TOGETHER = 1 << 16
+"""Rows of children that are numbered together, where the parent has fewer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,29 +167,73 @@ def _answers(item: SearchItem, loader: TableLoader, connection: duckdb.DuckDBPyC
     connection.execute("SET preserve_insertion_order = true")
     names = names_in(item.schema)
     parent = loader.table("parent")
-    fetched: dict[int, Fingerprints] = {}
-    for work in item.children:
+    ordered = sorted(item.children, key=lambda work: work.column_set)
+    for column_set, works in itertools.groupby(ordered, key=lambda work: work.column_set):
+        own = parent.fingerprints(column_set)
+        for children in _loaded(works, loader, max(len(own[0]), LEAST_TOGETHER)):
+            rows_of = [rows for _, rows in children if not isinstance(rows, Exception)]
+            numbered = iter(_Numbered(parent, own, rows_of))
+            for work, rows in children:
+                if isinstance(rows, Exception):
+                    yield Answer(child=work.child, parent=item.parent, reason=not_searched(rows))
+                else:
+                    yield _answer(work, parent, next(numbered), names, item.parent)
+
+
+_Loaded = tuple[ChildWork, Fingerprints | Exception]
+
+
+def _loaded(works: Iterable[ChildWork], loader: TableLoader, rows: int) -> Iterator[list[_Loaded]]:
+    """The fingerprints of children, or why there are none, in portions of about so many rows."""
+    portion: list[_Loaded] = []
+    room = rows
+    for work in works:
         try:
             child = loader.table(_name(work))
-        except TableFault as fault:
-            yield Answer(child=work.child, parent=item.parent, reason=not_searched(fault))
-        else:
-            yield _answer(item.parent, work, _labels(parent, child, work.column_set, fetched), parent, names)
-            child.drop()
+            fingerprints = child.fingerprints(work.column_set)
+            loader.drop(child)
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the others are still to be searched
+            portion.append((work, exc))
+            continue
+        portion.append((work, fingerprints))
+        room -= len(fingerprints[0])
+        if room <= 0:
+            yield portion
+            portion, room = [], rows
+    if portion:
+        yield portion
 
 
-def _labels(parent: SearchTable, child: SearchTable, column_set: int, fetched: dict[int, Fingerprints]) -> Labels:
-    """The labels of a parent's rows; of its fingerprints those of one column set are kept."""
-    if column_set not in fetched:
-        fetched.clear()
-        fetched[column_set] = parent.fingerprints(column_set)
-    (own, others), count = number_rows([fetched[column_set], child.fingerprints(column_set)])
-    return label_rows(own, np.bincount(others, minlength=count))
+class _Numbered:
+    """Rows of a parent and of some children, numbered together: iterates over the parent's, labelled by each child."""
+
+    def __init__(self, parent: SearchTable, own: Fingerprints, children: Sequence[Fingerprints]) -> None:
+        self._parent = parent
+        (self._own, *self._children), self._count = number_rows([own, *children])
+
+    def __iter__(self) -> Iterator[AbstractContextManager[Rows]]:
+        return map(self._labelled, self._children)
+
+    @cached_property
+    def _by_number(self) -> RowsByNumber:
+        return RowsByNumber(self._own, self._count)
+
+    def _labelled(self, child: Numbers) -> AbstractContextManager[Rows]:
+        if not self._parent.is_held and are_few(len(child), len(self._own)):
+            few = self._by_number.few_of(child)
+            if few is not None:
+                return self._parent.large.few(few)
+        return self._parent.labelled(label_rows(self._own, np.bincount(child, minlength=self._count)))
 
 
-def _answer(number: int, work: ChildWork, labels: Labels, parent: SearchTable, names: Set[str]) -> Answer:
-    with parent.labelled(labels) as rows:
-        found = find_query(rows, work.most_key_bytes, names)
+def _answer(
+    work: ChildWork, parent: SearchTable, labelled: AbstractContextManager[Rows], names: Set[str], number: int
+) -> Answer:
+    try:
+        with labelled as rows:
+            found = find_query(rows, work.most_key_bytes, names)
+    except Exception as exc:  # noqa: BLE001 - whatever it is, the others are still to be searched
+        return Answer(child=work.child, parent=number, reason=not_searched(exc))
     return Answer(
         child=work.child,
         parent=number,

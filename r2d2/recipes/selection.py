@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -36,7 +36,9 @@ MAX_SEARCH_BYTES = 1 << 30
 MAX_SEARCH_ROWS = 50_000_000
 """Rows of the parent, above which no query is searched."""
 ITEM_CHILDREN = 16
-"""Children of one parent in one work item."""
+"""Children of one parent in one work item in any case, if it has so many."""
+ITEM_SETS = 8
+"""Column sets of an item with more: the parent's fingerprints under all of them are held at once."""
 KEY_SHARE = 4
 """A key list has at most this part of the child's bytes."""
 MAX_KEY_BYTES = 32 << 20
@@ -102,15 +104,27 @@ def too_large(harvests: Sequence[Harvest], parent_rows: int) -> str | None:
 
 
 def search_items(run: StageRun, edges: Sequence[Edge]) -> list[SearchItem]:
-    """The work: a parent with up to ITEM_CHILDREN of its children."""
+    """The work: a parent with ITEM_CHILDREN of its children, with more where these are small beside it."""
     by_parent: dict[int, list[Edge]] = {}
-    for edge in sorted(edges, key=lambda edge: (edge.parent, edge.child)):
+    for edge in sorted(edges, key=lambda edge: (edge.parent, edge.columns, edge.child)):
         by_parent.setdefault(edge.parent, []).append(edge)
-    return [
-        _item(run, parent, own[start : start + ITEM_CHILDREN])
-        for parent, own in by_parent.items()
-        for start in range(0, len(own), ITEM_CHILDREN)
-    ]
+    return [_item(run, parent, part) for parent, own in by_parent.items() for part in _parts(run, parent, own)]
+
+
+def _parts(run: StageRun, parent: int, edges: Sequence[Edge]) -> Iterator[Sequence[Edge]]:
+    """The work on a parent for one kernel each: to load it may cost more than to search it for many small children."""
+    sizes = {edge.child: run.inventory.harvests[edge.child].table_bytes for edge in edges}
+    most = min(run.inventory.harvests[parent].table_bytes, sum(sizes.values())) / run.kernels.parallelism
+    part: list[Edge] = []
+    held = 0
+    for edge in edges:
+        sets = {own.columns for own in part} | {edge.columns}
+        if len(part) >= ITEM_CHILDREN and (held + sizes[edge.child] > most or len(sets) > ITEM_SETS):
+            yield part
+            part, held = [], 0
+        part.append(edge)
+        held += sizes[edge.child]
+    yield part
 
 
 def _item(run: StageRun, parent: int, edges: Sequence[Edge]) -> SearchItem:
@@ -181,10 +195,10 @@ def recipe_of(run: StageRun, edge: Edge, answer: Answer) -> Recipe:
     child, parent = harvests[edge.child], harvests[edge.parent]
     name = spark_name(found[edge.parent].id)
     setup = [setup_sql(found[edge.parent], parent)]
-    tail = f" WHERE {answer.where}" if answer.where else ""
+    source = f"{name} WHERE {answer.where}" if answer.where else name
     stored = 0
     if answer.keys is not None:
-        view, tail = key_join(run, answer.keys)
+        view, source = key_join(run, answer.keys, name)
         setup.append(view)
         stored = len(answer.keys.content)
     return Recipe(
@@ -192,7 +206,7 @@ def recipe_of(run: StageRun, edge: Edge, answer: Answer) -> Recipe:
         parents=(edge.parent,),
         kind=answer.kind,
         setup_sql=tuple(setup),
-        recipe_sql=query_of(answer.kind, child.schema, f"{select_list(child, parent)} FROM {name}{tail}"),
+        recipe_sql=query_of(answer.kind, child.schema, f"{select_list(child, parent)} FROM {source}"),
         read_bytes=parent.table_bytes + stored,
         stored_bytes=stored,
     )

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from r2d2.recipes.columns import Kind, PredicateColumn
+from r2d2.recipes.few_rows import LargeTable
 from r2d2.recipes.held_rows import HeldRows, HeldTable
 from r2d2.recipes.labels import Fingerprints, Labels
 from r2d2.recipes.query import Rows
@@ -66,9 +67,24 @@ class SearchTable:
         first, second = (np.ascontiguousarray(lane.to_numpy()).view(np.int64) for lane in rows.columns)
         return first, second
 
+    @property
+    def held_bytes(self) -> int:
+        """Memory of its rows, where they are there."""
+        return self._rows.nbytes if self._rows is not None else 0
+
     def drop(self) -> None:
         """Remove what is in DuckDB."""
         self._connection.execute(f"DROP TABLE IF EXISTS {self._name}")
+
+    @property
+    def is_held(self) -> bool:
+        """Whether its rows are in memory."""
+        return self._rows is not None
+
+    @cached_property
+    def large(self) -> LargeTable:
+        """For children that have few of its rows, where it is not held."""
+        return LargeTable(self._connection, self._name, self.columns)
 
     @contextmanager
     def labelled(self, labels: Labels) -> Iterator[Rows]:
@@ -145,6 +161,11 @@ class TableLoader:
             rows = _taken(self._connection, table, count, self._room)
             self._room -= rows.nbytes if rows is not None else 0
         return SearchTable(table.columns, self._connection, name, rows)
+
+    def drop(self, table: SearchTable) -> None:
+        """Remove a table."""
+        table.drop()
+        self._room += table.held_bytes
 
 
 def _taken(connection: duckdb.DuckDBPyConnection, table: WantedTable, count: int, room: int) -> pa.Table | None:

@@ -136,14 +136,14 @@ class _Part:
     Attributes:
         parent: Its position.
         kind: `selection`, or `distinct` where repeated rows of the part collapse.
-        tail: SQL behind the parent's name.
-        setup: What the tail needs besides the parent.
+        source: SQL of the parent's rows that are taken; empty for all.
+        setup: What it needs besides the parent.
         stored_bytes: Of its key list.
     """
 
     parent: int
     kind: str = "selection"
-    tail: str = ""
+    source: str = ""
     setup: tuple[str, ...] = ()
     stored_bytes: int = 0
 
@@ -155,7 +155,7 @@ def _recipe(run: StageRun, union: Union, parts: Sequence[_Part], *, collapse: bo
         query_of(
             part.kind,
             child.schema,
-            f"{select_list(child, harvests[part.parent])} FROM {spark_name(found[part.parent].id)}{part.tail}",
+            f"{select_list(child, harvests[part.parent])} FROM {part.source or spark_name(found[part.parent].id)}",
         )
         for part in parts
     ]
@@ -239,10 +239,12 @@ def _parent(run: StageRun, parent: int, columns: Sequence[LeafPath], *, is_insid
 
 def _part(run: StageRun, answer: Answer) -> _Part:
     """What an answer says to take of its parent; a key list is written to its file."""
+    name = spark_name(run.inventory.found[answer.parent].id)
     if answer.keys is not None:
-        view, tail = key_join(run, answer.keys)
-        return _Part(parent=answer.parent, tail=tail, setup=(view,), stored_bytes=len(answer.keys.content))
-    return _Part(parent=answer.parent, kind=answer.kind, tail=f" WHERE {answer.where}" if answer.where else "")
+        view, source = key_join(run, answer.keys, name)
+        return _Part(parent=answer.parent, source=source, setup=(view,), stored_bytes=len(answer.keys.content))
+    source = f"{name} WHERE {answer.where}" if answer.where else ""
+    return _Part(parent=answer.parent, kind=answer.kind, source=source)
 
 
 # --- parts within the child's bounds ----------------------------------------------------------------------------------
@@ -270,7 +272,8 @@ def _bounded(run: StageRun, union: Union, bounds: Mapping[int, Bounds]) -> Recip
         condition = _condition(run.inventory.harvests, union.child, parent, bounds) if outside else ""
         if condition is None:
             return None
-        parts.append(_Part(parent=parent, tail=f" WHERE {condition}" if condition else ""))
+        name = spark_name(run.inventory.found[parent].id)
+        parts.append(_Part(parent=parent, source=f"{name} WHERE {condition}" if condition else ""))
     is_set = union.distinct == union.child_rows and collapses(run.inventory.harvests[union.child].schema)
     return _recipe(run, union, parts, collapse=is_set)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from r2d2.scan.compare import VERDICTS, bags_of, verdicts
+from r2d2.scan.compare import SEVERAL, VERDICTS, bags_of, verdicts
 from r2d2.scan.members import answers, questions_of
 from r2d2.scan.reports import NO_REPORT, REPORT
 
@@ -26,17 +26,17 @@ def answer_bucket(fingerprints: pa.Table, questions: pa.Table) -> pa.Table:
 
     Args:
         fingerprints: Schema FINGERPRINTS; a fingerprint may come in several rows whose counts add up.
-        questions: Schema PAIRS.
+        questions: Schema QUESTIONS; where else they are asked does not matter.
 
     Returns:
         Schema VERDICTS: one row per pair, then what `members.answers` says, then one row per report.
     """
     is_report = pc.equal(fingerprints["column_set"], REPORT)
     bags = bags_of(fingerprints.filter(pc.invert(is_report)))
-    is_pair = pc.equal(questions["members"], "")
-    asked = [q for text in questions.filter(pc.invert(is_pair))["members"].to_pylist() for q in questions_of(text)]
+    is_pair = pc.not_equal(questions["parent"], SEVERAL)
     rows = [{**_NO_VERDICT, **verdict} for verdict in verdicts(bags, questions.filter(is_pair))]
-    rows += [{**_NO_VERDICT, **answer} for answer in answers(bags, asked)]
+    about_several = questions_of(questions.filter(pc.invert(is_pair)))
+    rows += [{**_NO_VERDICT, **answer} for answer in answers(bags, about_several)]
     reports = fingerprints.filter(is_report).select(["table", *NO_REPORT]).to_pylist()
     rows += [{**_NO_VERDICT, **row} for row in reports]
     return pa.Table.from_pylist(rows, schema=VERDICTS)

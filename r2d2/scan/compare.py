@@ -20,16 +20,19 @@ from r2d2.scan.reports import Words, unpack
 ALL = -1
 """As the last first lane that is looked at: all 64 bits are set, so nothing is above it."""
 
-PAIRS = pa.schema(
+QUESTIONS = pa.schema(
     [
-        pa.field("bucket", pa.int32()),
+        pa.field("first_bucket", pa.int32()),  # of those where it is asked
+        pa.field("buckets", pa.int32()),
         pa.field("child", pa.int32()),
-        pa.field("parent", pa.int32()),
+        pa.field("parent", pa.int32()),  # SEVERAL in a question about several, see `scan.members`
         pa.field("column_set", pa.int32()),
         pa.field("last", pa.int64()),  # unsigned bits: rows with a first lane above it are not compared
-        pa.field("members", pa.string()),  # in a row about no pair: the bucket's questions of `scan.members`, as text
+        pa.field("parents", pa.binary()),  # of SEVERAL: 32-bit words; empty in a question about a pair
     ]
 )
+SEVERAL = -1
+
 VERDICTS = pa.schema(
     [
         pa.field("child", pa.int32()),  # REPORT in a report
@@ -162,7 +165,7 @@ _EMPTY = Bag(ids=np.empty(0, np.int64), first=np.empty(0, np.int64), counts=np.e
 
 
 def verdicts(bags: dict[tuple[int, int], Bag], pairs: pa.Table) -> Iterator[dict[str, Any]]:
-    """One verdict per pair of some PAIRS; equal bags, as copies of a table have, are compared with others only once."""
+    """One verdict per pair of some QUESTIONS; equal bags, as copies have, are compared with others only once."""
     contents = {key: _content(bag) for key, bag in bags.items()}
     lookup = Lookup(1 + max((int(bag.ids[-1]) for bag in bags.values() if len(bag.ids)), default=-1))
     known: dict[tuple[bytes, bytes, int], tuple[int, ...]] = {}

@@ -6,13 +6,14 @@ A union is a table all of whose rows several others hold together, and no one of
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from r2d2.errors import EngineError
-from r2d2.scan.members import SIZES, Kinds, Question, joined
+from r2d2.scan.kinds import Kinds
+from r2d2.scan.members import ALONE, KINDS, SIZES, Question
 
 if TYPE_CHECKING:
     from r2d2.model import SchemaGraph
@@ -32,9 +33,11 @@ ANSWERS = pa.schema(
         ("missing", pa.int64()),
         ("rows", pa.list_(pa.int64())),
         ("distinct", pa.list_(pa.int64())),
-        ("kinds", pa.binary()),
+        ("group", pa.int32()),
     ]
 )
+STORED_KINDS = pa.schema([("group", pa.int32()), ("kinds", pa.large_binary())])
+"""What buckets say about the tables of a group."""
 
 STORED_UNIONS = pa.schema(
     [
@@ -51,16 +54,16 @@ STORED_UNIONS = pa.schema(
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """Which tables hold the rows of a child.
+    """Whether several tables hold the rows of a child.
 
     Attributes:
         child: Position of the table.
         parents: The tables that were asked about, ascending.
         whole: All rows of all of them were looked at, not samples.
-        missing: At least how many rows of the child no parent has, of those that were looked at; 0 if all are held.
+        missing: How many rows of the child no other table of the comparison has, of those that were looked at.
         rows: Of the child and the parents, where these are whole.
         distinct: Likewise: distinct rows under the child's columns.
-        kinds: Of all rows of the child, where the answer is whole and nothing is missing.
+        group: Where its rows are among the kinds, if the answer is whole and nothing is missing.
     """
 
     child: int
@@ -69,28 +72,44 @@ class Answer:
     missing: int
     rows: tuple[int, ...]
     distinct: tuple[int, ...]
-    kinds: Kinds
+    group: int
 
-    def of(self, parents: Sequence[int]) -> Answer:
-        """What some of the parents hold, where the answer is whole."""
-        places = [self.parents.index(parent) for parent in parents]
-        own = [0, *(1 + place for place in places)]
-        kinds = self.kinds.of(places)
-        return Answer(
-            child=self.child,
-            parents=tuple(parents),
-            whole=self.whole,
-            missing=self.missing + int(kinds.distinct[~kinds.held.any(axis=1)].sum()),
-            rows=tuple(self.rows[place] for place in own),
-            distinct=tuple(self.distinct[place] for place in own),
-            kinds=kinds,
-        )
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """Answers about some children, and who holds which of their rows.
+
+    Attributes:
+        about: By child.
+        parts: By group of answers, the packed kinds of its buckets.
+    """
+
+    about: Mapping[int, Answer] = field(default_factory=dict)
+    parts: Mapping[int, Sequence[bytes]] = field(default_factory=dict)
+
+    def kinds(self, group: int) -> Kinds:
+        """The kinds of a group's rows."""
+        return Kinds.joined([Kinds.unpack(part) for part in self.parts.get(group, ())])
+
+    def and_later(self, later: Answers) -> Answers:
+        """These and later ones, which count where both are about a child."""
+        shift = 1 + max((answer.group for answer in self.about.values()), default=-1)
+        shifted = {child: replace(answer, group=answer.group + shift) for child, answer in later.about.items()}
+        about = {**self.about, **shifted}
+        parts = {**self.parts, **{group + shift: own for group, own in later.parts.items()}}
+        return Answers(about=about, parts=_needed(parts, about))
+
+
+def _needed(parts: Mapping[int, Sequence[bytes]], about: Mapping[int, Answer]) -> dict[int, Sequence[bytes]]:
+    """The kinds in which a child of some answers may be found."""
+    groups = {answer.group for answer in about.values() if answer.whole and not answer.missing}
+    return {group: own for group, own in parts.items() if group in groups}
 
 
 def answers_of(
     told: Iterable[Mapping[str, Any]], questions: Sequence[Question], rows_of: Mapping[int, int], whole: Set[int]
-) -> dict[int, Answer]:
-    """The answers that all buckets give together, by child.
+) -> Answers:
+    """The answers that all buckets give together.
 
     Args:
         told: What `members.answers` yields.
@@ -110,9 +129,12 @@ def answers_of(
             size = sizes.setdefault((row["child"], row["column_set"]), [0, 0])
             size[0] += row["child_rows"]
             size[1] += row["distinct"]
-        else:
+        elif row["parent"] == KINDS:
+            parts.setdefault(row["column_set"], []).append(row["packed"])
+        elif row["parent"] == ALONE:
             missing[row["child"]] += row["missing"]
-            parts.setdefault(row["child"], []).append(row["packed"])
+        else:
+            raise EngineError("the engine returned an answer of no known kind; nothing was asserted")
     answers = {}
     for question in readable:
         is_whole = whole >= set(question.tables)
@@ -121,7 +143,6 @@ def answers_of(
         )
         if is_whole and rows != tuple(rows_of[table] for table in question.tables):
             raise EngineError("the engine lost rows between the scan and the search for unions; nothing was asserted")
-        packed = parts.get(question.child, []) if is_whole and not missing[question.child] else []
         answers[question.child] = Answer(
             child=question.child,
             parents=question.parents,
@@ -129,9 +150,9 @@ def answers_of(
             missing=missing[question.child],
             rows=rows,
             distinct=distinct,
-            kinds=joined([Kinds.unpack(part) for part in packed], len(question.parents)),
+            group=question.column_set,
         )
-    return answers
+    return Answers(about=answers, parts=_needed(parts, answers))
 
 
 def questions_about(
@@ -158,21 +179,25 @@ def read_candidates(store: StageStore) -> dict[int, list[int]]:
     return {row["child"]: row["parents"] for row in rows}
 
 
-def write_answers(store: StageStore, stage: str, answers: Mapping[int, Answer]) -> None:
+def write_answers(store: StageStore, stage: str, answers: Answers) -> None:
     """Store what a stage knows about candidates."""
-    rows = [{**vars(answer), "kinds": answer.kinds.pack()} for _, answer in sorted(answers.items())]
+    rows = [vars(answer) for _, answer in sorted(answers.about.items())]
+    parts = [{"group": group, "kinds": part} for group, own in sorted(answers.parts.items()) for part in own]
     store.write_table(stage, "answers", pa.Table.from_pylist(rows, schema=ANSWERS))
+    store.write_table(stage, "kinds", pa.Table.from_pylist(parts, schema=STORED_KINDS))
 
 
-def read_answers(store: StageStore, stage: str) -> dict[int, Answer]:
-    """What a stage has stored about candidates, by child."""
-    rows = store.read_table(stage, "answers", ANSWERS).to_pylist()
+def read_answers(store: StageStore, stage: str) -> Answers:
+    """What a stage has stored about candidates."""
     lists = ("parents", "rows", "distinct")
     answers = [
-        Answer(**{**row, **{name: tuple(row[name]) for name in lists}, "kinds": Kinds.unpack(row["kinds"])})
-        for row in rows
+        Answer(**{**row, **{name: tuple(row[name]) for name in lists}})
+        for row in store.read_table(stage, "answers", ANSWERS).to_pylist()
     ]
-    return {answer.child: answer for answer in answers}
+    parts: dict[int, list[bytes]] = {}
+    for row in store.read_table(stage, "kinds", STORED_KINDS).to_pylist():
+        parts.setdefault(row["group"], []).append(row["kinds"])
+    return Answers(about={answer.child: answer for answer in answers}, parts=parts)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.errors import AnalysisException, PySparkException
@@ -15,8 +16,8 @@ from pyspark.errors import AnalysisException, PySparkException
 from r2d2.errors import EngineError, TableFailed, TableFault, TableUnsupported
 from r2d2.model import Harvest, LeafOfFile, leaf_path, spark_ddl
 from r2d2.scan.bucket import answer_bucket
-from r2d2.scan.compare import VERDICTS, Verdict
-from r2d2.scan.covers import Answer, answers_of
+from r2d2.scan.compare import QUESTIONS, VERDICTS, Verdict
+from r2d2.scan.covers import Answers, answers_of
 from r2d2.scan.duck import KernelLimits
 from r2d2.scan.evidence import of_table
 from r2d2.scan.fingerprints import scan_items
@@ -30,13 +31,12 @@ from r2d2.scan.plan import (
     balanced,
     items_of,
     leaves_of,
-    member_rows,
-    pair_rows,
     pairs_of,
+    question_rows,
 )
 from r2d2.scan.reports import FINGERPRINTS, HIDDEN_NAN, LIE, REPORT
 from r2d2.scan.rowhash import RowHasher
-from r2d2.scan.spill import BucketAnswer, Kernel, Spill, answer_from_files, spill_folder, writer
+from r2d2.scan.spill import Kernel, Spill, answer_from_files, spill_folder, writer
 from r2d2.session import engine_errors, own_words, pyspark_errors, union_all
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Comparison:
         bytes_read: Compressed bytes of the column chunks asked for, plus footers.
         lies: Where a scan contradicts what metadata had proved: table, position of the fragment, leaf.
         hidden_nans: The same for floats in which some engines lose NaN: see `observe.hides_nan`.
-        answers: To the questions about several parents, by child; none where one of their tables has a fault.
+        answers: To the questions about several parents; none where one of their tables has a fault.
     """
 
     verdicts: Mapping[Pair, Verdict]
@@ -94,7 +94,7 @@ class Comparison:
     bytes_read: int = 0
     lies: Sequence[LeafOfFile] = ()
     hidden_nans: Sequence[LeafOfFile] = ()
-    answers: Mapping[int, Answer] = field(default_factory=dict)
+    answers: Answers = field(default_factory=Answers)
 
 
 def compare_tables(
@@ -120,53 +120,39 @@ def compare_tables(
     rows_of = {scan.table: scan.expected_rows for scan in scans}
     buckets = assign_buckets([*pairs, *pairs_of(questions)], rows_of, parallelism=kernels.parallelism)
     thresholds = {scan.table: scan.threshold for scan in scans}
-    asked = pa.concat_tables([pair_rows(pairs, buckets, thresholds), member_rows(questions, buckets, thresholds)])
-    rows, faults = run_in_buckets(
-        spark, scans, buckets, kernels, engine_frame_of, questions=asked, answer=answer_bucket, schema=VERDICTS
-    )
+    asked = question_rows(pairs, questions, buckets, thresholds)
+    rows, faults = _answered(spark, scans, buckets, kernels, engine_frame_of, asked)
     return _outcome(rows, scans, pairs, questions, buckets, faults)
 
 
-def run_in_buckets(
+def _answered(
     spark: SparkSession,
     scans: Sequence[TableScan],
     buckets: Mapping[int, Buckets],
     kernels: Kernels,
     engine_frame_of: FrameOf,
-    *,
     questions: pa.Table,
-    answer: BucketAnswer,
-    schema: pa.Schema,
 ) -> tuple[pa.Table, dict[int, TableFault]]:
-    """Fingerprint tables and answer questions about them, bucket by bucket, in one job.
-
-    Args:
-        spark: Session of the audit.
-        scans: Every table that is asked about, once.
-        buckets: Where each table's fingerprints go.
-        kernels: How to hash and within what limits.
-        engine_frame_of: See `compare_tables`.
-        questions: Rows with a `bucket`, besides whatever `answer` understands.
-        answer: Kernel for one bucket.
-        schema: Of what it returns.
+    """Fingerprint tables and answer questions about them, bucket by bucket: in one job, or in two with files between.
 
     Returns:
-        The answers, and the faults of tables that the engine's reader refused.
+        Rows of VERDICTS, and the faults of tables that the engine's reader refused.
     """
     spill = kernels.spill
     if spill is None or sum(scan.expected_rows for scan in scans) < spill.least_rows:
 
         def meet(frames: Sequence[DataFrame]) -> pa.Table:
             if not frames:  # no table that can be read has a file
-                return answer(FINGERPRINTS.empty_table(), questions)
-            return _shuffled(spark, frames, questions, answer, schema)
+                times = np.repeat(np.arange(questions.num_rows), questions["buckets"])
+                return answer_bucket(FINGERPRINTS.empty_table(), questions.take(pa.array(times)))
+            return _shuffled(spark, frames, questions)
 
         return over_fingerprints(spark, scans, buckets, kernels, engine_frame_of, meet)
     with spill_folder(spill) as folder:
         after = AfterScan(kernel=writer(folder, spill.run_bytes), schema=FINGERPRINTS)
         told, faults = over_fingerprints(spark, scans, buckets, kernels, engine_frame_of, gathered(FINGERPRINTS), after)
         with engine_errors():
-            rows = answer_from_files(spark, told, kernels.tasks, questions=questions, answer=answer, schema=schema)
+            rows = answer_from_files(spark, told, kernels.tasks, folder, questions, answer_bucket, VERDICTS)
     return rows, faults
 
 
@@ -315,17 +301,17 @@ def _scanned(
     return _mapped(frame, kernel, after)
 
 
-def _shuffled(
-    spark: SparkSession, frames: Sequence[DataFrame], questions: pa.Table, answer: BucketAnswer, schema: pa.Schema
-) -> pa.Table:
+def _shuffled(spark: SparkSession, frames: Sequence[DataFrame], questions: pa.Table) -> pa.Table:
     """Answers and reports, in one job in which fingerprints meet by the engine's shuffle."""
-    asked, types = spark.createDataFrame(questions), questions.schema
+    from pyspark.sql.functions import col, explode, sequence
 
-    def answer_bucket(rows: pa.Table, asked: pa.Table) -> pa.Table:
-        return answer(rows.cast(FINGERPRINTS), asked.cast(types))
+    def answer(rows: pa.Table, asked: pa.Table) -> pa.Table:
+        return answer_bucket(rows.cast(FINGERPRINTS), asked.select(QUESTIONS.names).cast(QUESTIONS))
 
+    places = explode(sequence(col("first_bucket"), col("first_bucket") + col("buckets") - 1))
+    asked = spark.createDataFrame(questions).select(places.alias("bucket"), *QUESTIONS.names)
     grouped = union_all(frames).groupBy("bucket").cogroup(asked.groupBy("bucket"))
-    return grouped.applyInArrow(answer_bucket, spark_ddl(schema)).toArrow()
+    return grouped.applyInArrow(answer, spark_ddl(VERDICTS)).toArrow()
 
 
 def _outcome(

@@ -1,29 +1,31 @@
-"""Kernel: which of several tables hold each row of a child, in one bucket of fingerprints.
+"""Kernel: which of several tables hold each row of some children, in one bucket of fingerprints.
 
-Rows that the same tables hold are one *kind*. Where a table was sampled, only fingerprints that all samples would have
+Where a table was sampled, only fingerprints that all samples would have
 kept are looked at: a row among them that no table holds is nowhere, and nothing else is said.
 """
 
 from __future__ import annotations
 
-import json
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+import pyarrow as pa
 
 from r2d2.scan.compare import ALL, Bag, up_to
+from r2d2.scan.kinds import Kinds, Numbers
 
-Mask = npt.NDArray[np.bool_]
-Numbers = npt.NDArray[np.int64]
+KINDS, SIZES, ALONE = -2, -3, -4
+"""What stands for the parent in answers: about who holds which rows, about the size of a table, and about the rows of a
+child that no other table holds."""
 
-KINDS, SIZES = -2, -3
-"""What stands for the parent in answers: about rows of a child, and about the size of a table."""
+NO_CHILD = 0
+"""What stands for the child in an answer about kinds."""
 
-CELLS = 1 << 24
-"""Rows of a child times parents that are looked at in one step, with about 4 bytes each."""
+CELLS = 1 << 21
+"""Pairs of a row and a table that has it that are told of in one answer, with up to 20 bytes each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,78 +50,31 @@ class Question:
         return (self.child, *self.parents)
 
 
-def questions_text(questions: Sequence[Question]) -> str:
-    """Questions about one bucket as text."""
-    return json.dumps([vars(question) for question in questions])
+def pack_parents(parents: Sequence[int]) -> bytes:
+    """Parents as a question's row has them."""
+    return np.array(parents, np.int32).tobytes()
 
 
-def questions_of(text: str) -> list[Question]:
-    """Inverse of `questions_text`."""
-    return [Question(**{**raw, "parents": tuple(raw["parents"])}) for raw in json.loads(text)]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Kinds:
-    """Distinct rows of a child, those held by the same parents together; some kinds may come more than once.
-
-    Attributes:
-        held: (kinds, parents): whether a parent holds the rows.
-        distinct: (kinds,): how many rows.
-        needed: (short rows,): how often the child has a row that some parent which holds it has less often; equal
-            short rows come once.
-        there: (short rows, parents): how often each parent has that row, at most `needed`.
-    """
-
-    held: Mask
-    distinct: Numbers
-    needed: Numbers
-    there: Numbers
-
-    @classmethod
-    def none(cls, parents: int) -> Kinds:
-        """The kinds of a child without rows."""
-        no_rows = np.empty(0, np.int64)
-        return cls(
-            held=np.empty((0, parents), bool), distinct=no_rows, needed=no_rows, there=no_rows.reshape(0, parents)
+def questions_of(rows: pa.Table) -> list[Question]:
+    """The questions that some rows of QUESTIONS about several parents ask."""
+    return [
+        Question(
+            child=row["child"],
+            column_set=row["column_set"],
+            parents=tuple(np.frombuffer(row["parents"], np.int32).tolist()),
+            last=row["last"],
         )
-
-    def pack(self) -> bytes:
-        """All of it as bytes."""
-        head = np.array([*self.held.shape, len(self.needed)], np.int64)
-        numbers = (head, self.distinct, self.needed, self.there)
-        return b"".join(part.tobytes() for part in (*numbers, np.packbits(self.held)))
-
-    @classmethod
-    def unpack(cls, packed: bytes) -> Kinds:
-        """Inverse of `pack`."""
-        kinds, parents, short = np.frombuffer(packed, np.int64, 3).tolist()
-        numbers = np.frombuffer(packed, np.int64, kinds + short * (1 + parents), 24)
-        distinct, needed, there = np.split(numbers, [kinds, kinds + short])
-        bits = np.frombuffer(packed, np.uint8, offset=24 + numbers.nbytes)
-        held = np.unpackbits(bits, count=kinds * parents).astype(bool).reshape(kinds, parents)
-        return cls(held=held, distinct=distinct, needed=needed, there=there.reshape(short, parents))
-
-    def of(self, places: Sequence[int]) -> Kinds:
-        """What some of the parents hold, given by their places."""
-        own = np.array(places, np.intp)
-        return Kinds(held=self.held[:, own], distinct=self.distinct, needed=self.needed, there=self.there[:, own])
-
-
-def joined(parts: Sequence[Kinds], parents: int) -> Kinds:
-    """The kinds of several buckets as one."""
-    if not parts:
-        return Kinds.none(parents)
-    names = ("held", "distinct", "needed", "there")
-    held, distinct, needed, there = (np.concatenate([getattr(part, name) for part in parts]) for name in names)
-    return _grouped(held, distinct, needed, there)
+        for row in rows.to_pylist()
+    ]
 
 
 def answers(bags: Mapping[tuple[int, int], Bag], questions: Sequence[Question]) -> Iterator[dict[str, Any]]:
     """What one bucket says to some questions.
 
     Yields:
-        Per child, in portions: its rows that were looked at, how many no parent has, at least, and where all have one
-        and the question is about all rows, their kinds. Then the size of each table that was asked about as a whole.
+        Per child, its rows that were looked at, and how many of these no other table has. Then, per column set, the
+        kinds of the rows of all children that have none of those, in portions, and the size of each table; both for
+        questions about all rows only.
 
     Args:
         bags: By table and column set; a table without fingerprints here has none.
@@ -129,17 +84,30 @@ def answers(bags: Mapping[tuple[int, int], Bag], questions: Sequence[Question]) 
     for question in questions:
         by_set.setdefault(question.column_set, []).append(question)
     bags_by_set: dict[int, dict[int, Bag]] = {}
-    for (table, column_set), bag in bags.items():
+    for (table, column_set), bag in sorted(bags.items(), key=lambda one: one[0]):
         bags_by_set.setdefault(column_set, {})[table] = bag
     for column_set, asked in by_set.items():
-        own = bags_by_set.get(column_set)
-        if own:
-            holders = _Holders.of(own)
-            for question in asked:
-                if question.child in own:
-                    yield from _about_rows(own[question.child], question, holders)
-            whole = {table for question in asked if question.last == ALL for table in question.tables}
-            yield from (_size(table, column_set, own[table]) for table in sorted(whole & own.keys()))
+        yield from _about_set(column_set, bags_by_set.get(column_set, {}), asked)
+
+
+def _about_set(column_set: int, bags: Mapping[int, Bag], questions: Sequence[Question]) -> Iterator[dict[str, Any]]:
+    """Answers about tables with fingerprints here, in order of their positions."""
+    if not bags:
+        return
+    holders = np.bincount(np.concatenate([bag.ids for bag in bags.values()]))
+    held: list[Question] = []
+    for question in questions:
+        if question.child in bags:
+            rows = up_to(bags[question.child], question.last).ids
+            alone = int(np.count_nonzero(holders[rows] == 1))
+            about = {"child": question.child, "parent": ALONE, "column_set": column_set}
+            yield {**about, "distinct": len(rows), "missing": alone}
+            if question.last == ALL and not alone:
+                held.append(question)
+    for packed in _kinds(bags, held):
+        yield {"child": NO_CHILD, "parent": KINDS, "column_set": column_set, "packed": packed}
+    whole = {table for question in questions if question.last == ALL for table in question.tables}
+    yield from (_size(table, column_set, bags[table]) for table in sorted(whole & bags.keys()))
 
 
 def _size(table: int, column_set: int, bag: Bag) -> dict[str, Any]:
@@ -147,101 +115,31 @@ def _size(table: int, column_set: int, bag: Bag) -> dict[str, Any]:
     return {"child": table, "parent": SIZES, "column_set": column_set, "distinct": len(bag.ids), "child_rows": rows}
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Holders:
-    """The tables that hold each row under one column set, and how often; those of one row stand together.
-
-    Attributes:
-        starts: Where those of a row start, by its number, and where the last ones end.
-        tables, counts: In this order.
-        place_of: By table, its place among the parents of a question while this is answered, else -1.
-    """
-
-    starts: Numbers
-    tables: Numbers
-    counts: Numbers
-    place_of: Numbers
-
-    @classmethod
-    def of(cls, bags: Mapping[int, Bag]) -> _Holders:
-        ids = np.concatenate([bag.ids for bag in bags.values()])
-        order = np.argsort(ids, kind="stable")
-        tables = np.repeat(np.array(list(bags), np.int64), [len(bag.ids) for bag in bags.values()])
-        return cls(
-            starts=np.concatenate([[0], np.cumsum(np.bincount(ids))]),
-            tables=tables[order],
-            counts=np.concatenate([bag.counts for bag in bags.values()])[order],
-            place_of=np.full(max(bags) + 1, -1, np.int64),
-        )
-
-    def how_many(self, ids: Numbers) -> Numbers:
-        """How many tables hold each of some rows."""
-        return self.starts[ids + 1] - self.starts[ids]
-
-    def among(self, ids: Numbers, parents: Numbers) -> tuple[Numbers, Numbers, Numbers]:
-        """Who of some parents holds some rows: position of the row, place of the parent, how often."""
-        starts, sizes = self.starts[ids], self.how_many(ids)
-        row = np.repeat(np.arange(len(ids)), sizes)
-        position = np.arange(len(row)) + np.repeat(starts - np.cumsum(sizes) + sizes, sizes)
-        there = parents < len(self.place_of)
-        self.place_of[parents[there]] = np.flatnonzero(there)
-        place = self.place_of[self.tables[position]]
-        self.place_of[parents[there]] = -1
-        kept = place >= 0
-        return row[kept], place[kept], self.counts[position[kept]]
-
-
-def _about_rows(child: Bag, question: Question, holders: _Holders) -> Iterator[dict[str, Any]]:
-    asked = up_to(child, question.last)
-    parents = np.array(question.parents, np.int64)
-    about = {"child": question.child, "parent": KINDS, "column_set": question.column_set}
-    alone = int(np.count_nonzero(holders.how_many(asked.ids) == 1))
-    if alone:  # no need to look who has the others
-        yield {**about, "distinct": len(asked.ids), "missing": alone}
+def _kinds(bags: Mapping[int, Bag], questions: Sequence[Question]) -> Iterator[bytes]:
+    """The packed kinds of all rows of the children of some questions, among the tables of these, in portions."""
+    if not questions:
         return
-    step = max(1, CELLS // len(parents))
-    for start in range(0, len(asked.ids), step):
-        counts = asked.counts[start : start + step]
-        row, place, there = holders.among(asked.ids[start : start + step], parents)
-        missing = int(np.count_nonzero(np.bincount(row, minlength=len(counts)) == 0))
-        is_answered = question.last == ALL and missing == 0
-        packed = _kinds(counts, row, place, there, len(parents)).pack() if is_answered else b""
-        yield {**about, "distinct": len(counts), "missing": missing, "packed": packed}
+    among = {table for question in questions for table in question.tables}
+    own = {table: bag for table, bag in bags.items() if table in among}
+    is_asked = np.zeros(1 + max(int(bag.ids[-1]) for bag in own.values()), bool)
+    for question in questions:
+        is_asked[own[question.child].ids] = True
+    ids = np.concatenate([bag.ids for bag in own.values()])
+    places = np.flatnonzero(is_asked[ids])
+    places = places[np.argsort(ids[places], kind="stable")]  # of one row ascending by table, as the bags are
+    table = np.repeat(np.array(list(own), np.int64), [len(bag.ids) for bag in own.values()])[places]
+    count = np.concatenate([bag.counts for bag in own.values()])[places]
+    row = (np.cumsum(is_asked) - 1)[ids[places]]
+    sizes = np.bincount(row)
+    start = end = 0
+    for portion in _portions(sizes):
+        start, end = end, end + int(sizes[portion].sum())
+        part = slice(start, end)
+        yield Kinds.of_rows(portion.stop - portion.start, row[part] - portion.start, table[part], count[part]).pack()
 
 
-def _kinds(counts: Numbers, row: Numbers, place: Numbers, there: Numbers, parents: int) -> Kinds:
-    """The kinds of some rows.
-
-    Args:
-        counts: How often the child has each.
-        row, place, there: Who holds them: see `_Holders.among`.
-        parents: How many are asked about.
-    """
-    held = np.zeros((len(counts), parents), bool)
-    held[row, place] = True
-    is_short = np.zeros(len(counts), bool)
-    is_short[row[there < counts[row]]] = True
-    number = np.cumsum(is_short) - 1
-    often = np.zeros((np.count_nonzero(is_short), parents), np.int64)
-    chosen = is_short[row]
-    often[number[row[chosen]], place[chosen]] = np.minimum(there, counts[row])[chosen]
-    return _grouped(held, np.ones(len(counts), np.int64), counts[is_short], often)
-
-
-def _grouped(held: Mask, distinct: Numbers, needed: Numbers, there: Numbers) -> Kinds:
-    """Kinds without repetitions."""
-    bits = np.packbits(held, axis=1, bitorder="little")
-    first, group = _groups(np.pad(bits, ((0, 0), (0, -bits.shape[1] % 8))).view(np.int64))
-    counted = np.bincount(group, weights=distinct, minlength=len(first)).astype(np.int64)
-    short, _ = _groups(np.column_stack([needed, there]))
-    return Kinds(held=held[first], distinct=counted, needed=needed[short], there=there[short])
-
-
-def _groups(words: Numbers) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """One row of each kind, and the kind of each row; sorted by words, since numpy's own way is slow for many rows."""
-    order = np.lexsort(words.T)
-    begins = np.ones(len(order), bool)
-    begins[1:] = (words[order[1:]] != words[order[:-1]]).any(axis=1)
-    inverse = np.empty(len(order), np.intp)
-    inverse[order] = np.cumsum(begins) - 1
-    return order[begins], inverse
+def _portions(sizes: Numbers) -> Iterator[slice]:
+    """Rows in portions of about CELLS holders, at least one row each."""
+    numbers = np.cumsum(sizes) // CELLS
+    bounds = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(sizes)]
+    yield from (slice(start, end) for start, end in itertools.pairwise(bounds) if start < end)

@@ -6,7 +6,7 @@ import base64
 import heapq
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,11 +15,11 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from r2d2.model import Fragment, Harvest, LeafPath, SchemaClass, SchemaGraph, fold_path, is_case_sensitive, leaves
-from r2d2.scan.compare import PAIRS
+from r2d2.scan.compare import QUESTIONS, SEVERAL
 from r2d2.scan.evidence import of_file
 from r2d2.scan.field_ids import has_stored_names
 from r2d2.scan.items import EVERYTHING, ColumnSet, ScanFile, ScanItem
-from r2d2.scan.members import Question, questions_text
+from r2d2.scan.members import Question, pack_parents
 from r2d2.scan.reports import signed
 
 ITEM_BYTES = 64 << 20
@@ -129,36 +129,21 @@ def _components(pairs: Sequence[Pair], tables: Sequence[int]) -> np.ndarray:
     return np.asarray(connected_components(links, directed=False)[1])
 
 
-def pair_rows(pairs: Sequence[Pair], buckets: Mapping[int, Buckets], thresholds: Mapping[int, int]) -> pa.Table:
-    """The rows of PAIRS: each pair once per bucket of its tables."""
-    counts = np.array([buckets[pair.child].count for pair in pairs], np.int64)
-    rows, ends = int(counts.sum()), np.cumsum(counts)
-
-    def repeated(values: Iterable[int]) -> np.ndarray:
-        return np.repeat(np.array([*values], np.int64), counts)
-
-    columns = {
-        "bucket": repeated(buckets[pair.child].first for pair in pairs) + np.arange(rows) - repeated(ends - counts),
-        **{name: repeated(getattr(pair, name) for pair in pairs) for name in ("child", "parent", "column_set")},
-        "last": repeated(signed(min(thresholds[pair.child], thresholds[pair.parent]) - 1) for pair in pairs),
-    }
-    arrays = {name: pa.array(column).cast(PAIRS.field(name).type) for name, column in columns.items()}
-    return pa.table({**arrays, "members": pa.repeat("", rows)}, schema=PAIRS)
-
-
-def member_rows(
-    questions: Sequence[Question], buckets: Mapping[int, Buckets], thresholds: Mapping[int, int]
+def question_rows(
+    pairs: Sequence[Pair], questions: Sequence[Question], buckets: Mapping[int, Buckets], thresholds: Mapping[int, int]
 ) -> pa.Table:
-    """The rows of PAIRS with questions about several parents, one per bucket; `last` of each is filled in."""
-    by_bucket: dict[int, list[Question]] = {}
-    for question in questions:
-        last = signed(min(thresholds[table] for table in question.tables) - 1)
-        own = buckets[question.child]
-        for number in range(own.count):
-            by_bucket.setdefault(own.first + number, []).append(replace(question, last=last))
-    no_pair = {"child": -1, "parent": -1, "column_set": -1, "last": 0}
-    rows = [{"bucket": bucket, **no_pair, "members": questions_text(own)} for bucket, own in sorted(by_bucket.items())]
-    return pa.Table.from_pylist(rows, schema=PAIRS)
+    """The rows of QUESTIONS about pairs, and about several parents, whose `last` is filled in."""
+    tables = [(pair.child, pair.parent) for pair in pairs] + [question.tables for question in questions]
+    columns = {
+        "first_bucket": [buckets[own[0]].first for own in tables],
+        "buckets": [buckets[own[0]].count for own in tables],
+        "child": [own[0] for own in tables],
+        "parent": [*(pair.parent for pair in pairs), *(SEVERAL for _ in questions)],
+        "column_set": [*(pair.column_set for pair in pairs), *(question.column_set for question in questions)],
+        "last": [signed(min(thresholds[table] for table in own) - 1) for own in tables],
+        "parents": [*(b"" for _ in pairs), *(pack_parents(question.parents) for question in questions)],
+    }
+    return pa.table(columns, schema=QUESTIONS)
 
 
 def pairs_of(questions: Iterable[Question]) -> list[Pair]:

@@ -40,8 +40,8 @@ Kernel = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 _TASKS = pa.schema(
     [
         ("files", pa.list_(pa.string())),
+        ("buckets", pa.list_(pa.int32())),
         ("segments", pa.list_(pa.binary())),  # by bucket: words that name file, start and end of each segment
-        ("questions", pa.list_(pa.binary())),  # by bucket, as an Arrow stream
     ]
 )
 
@@ -80,7 +80,7 @@ def answer_from_files(
     spark: SparkSession,
     told: pa.Table,
     tasks: int,
-    *,
+    folder: str,
     questions: pa.Table,
     answer: BucketAnswer,
     schema: pa.Schema,
@@ -91,7 +91,8 @@ def answer_from_files(
         spark: Session of the audit.
         told: What `writer` has yielded in all tasks.
         tasks: Into which the job is dealt.
-        questions: Rows with a `bucket`, besides whatever `answer` understands.
+        folder: Where the fingerprints are.
+        questions: With `first_bucket` and `buckets`, besides whatever `answer` understands.
         answer: See BucketAnswer.
         schema: Of what it returns.
     """
@@ -101,8 +102,23 @@ def answer_from_files(
     work = _tasks_of(told.filter(is_index), questions, tasks)
     if not work.num_rows:
         return reported
-    read = spark.createDataFrame(work).repartition(work.num_rows).mapInArrow(_reader(answer), spark_ddl(schema))
+    asked = write_questions(questions, f"{folder}/questions")
+    read = spark.createDataFrame(work).repartition(work.num_rows).mapInArrow(_reader(asked, answer), spark_ddl(schema))
     return pa.concat_tables([reported, read.toArrow().cast(schema)])
+
+
+def write_questions(questions: pa.Table, uri: str) -> str:
+    """Write questions into a file, for all tasks: there may be many about each bucket; returns its URI."""
+    fs, path = filesystem(uri)
+    with _engine_error("written"), fs.open(path, "wb") as file:
+        file.write(memoryview(_stream(questions)))
+    return uri
+
+
+def _questions_in(uri: str) -> pa.Table:
+    fs, path = filesystem(uri)
+    with _engine_error("read"):
+        return pa.ipc.open_stream(fs.cat_file(path)).read_all()
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
@@ -202,20 +218,30 @@ def _tasks_of(indexes: pa.Table, questions: pa.Table, tasks: int) -> pa.Table:
     numbers = np.repeat(np.arange(len(files)), [len(own) for own in segments])
     found = np.column_stack([np.concatenate([np.empty((0, 3), np.int64), *segments]), numbers])
     by_bucket = _by_key(found[:, 0])
-    asked = _by_key(questions["bucket"].to_numpy())
-    places = {bucket: found[by_bucket[bucket]] if bucket in by_bucket else found[:0] for bucket in asked}
-    buckets = sorted(asked)
-    costs = [int((places[bucket][:, 2] - places[bucket][:, 1]).sum()) for bucket in buckets]
-    dealt = [[buckets[place] for place in own] for own in deal(costs, tasks)]
+    buckets = _asked(questions)
+    places = [found[by_bucket[bucket]] if bucket in by_bucket else found[:0] for bucket in buckets]
+    costs = [int((own[:, 2] - own[:, 1]).sum()) for own in places]
     rows = [
         {
             "files": files,
-            "segments": [places[bucket][:, [3, 1, 2]].tobytes() for bucket in own],
-            "questions": [_stream(questions.take(pa.array(asked[bucket]))) for bucket in own],
+            "buckets": [buckets[place] for place in own],
+            "segments": [places[place][:, [3, 1, 2]].tobytes() for place in own],
         }
-        for own in dealt
+        for own in deal(costs, tasks)
     ]
     return pa.Table.from_pylist(rows, schema=_TASKS)
+
+
+def _asked(questions: pa.Table) -> list[int]:
+    """The buckets that are asked about."""
+    ranges = questions.group_by(["first_bucket", "buckets"]).aggregate([]).to_pylist()
+    return sorted({one["first_bucket"] + number for one in ranges for number in range(one["buckets"])})
+
+
+def _of_bucket(questions: pa.Table, bucket: int) -> pa.Table:
+    first = questions["first_bucket"]
+    end = pc.add(first, questions["buckets"])
+    return questions.filter(pc.and_(pc.less_equal(first, bucket), pc.greater(end, bucket)))
 
 
 def _by_key(keys: npt.NDArray[Any]) -> dict[int, npt.NDArray[np.int64]]:
@@ -225,20 +251,21 @@ def _by_key(keys: npt.NDArray[Any]) -> dict[int, npt.NDArray[np.int64]]:
     return {int(keys[places[0]]): places for places in groups}
 
 
-def _stream(table: pa.Table) -> bytes:
+def _stream(table: pa.Table) -> pa.Buffer:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as stream:
         stream.write_table(table)
-    return bytes(sink.getvalue())
+    return sink.getvalue()
 
 
-def _reader(answer: BucketAnswer) -> Kernel:
+def _reader(asked: str, answer: BucketAnswer) -> Kernel:
     def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
+            questions = _questions_in(asked)
             for task in batch.to_pylist():
-                for segments, asked in zip(task["segments"], task["questions"], strict=True):
+                for bucket, segments in zip(task["buckets"], task["segments"], strict=True):
                     rows = read_segments(task["files"], np.frombuffer(segments, np.int64).reshape(-1, 3))
-                    yield from answer(rows, pa.ipc.open_stream(asked).read_all()).to_batches()
+                    yield from answer(rows, _of_bucket(questions, bucket)).to_batches()
 
     return read
 

@@ -1,67 +1,148 @@
-"""Kernel: few tables that hold all rows of a child together, from which tables hold each kind of row."""
+"""Kernel: few tables that hold all rows of a child together, from which tables hold which kinds of rows."""
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from r2d2.scan.members import Kinds
+from r2d2.scan.kinds import Kinds, Lists, Numbers
 
-_STEP = 1 << 16
-"""Kinds whose numbers are added up at once."""
+_GATHERED = 8
+"""To count the holders of a row takes as long as to look at so many rows of a table."""
 
 
-def greedy(kinds: Kinds) -> list[int]:
-    """Places of parents that hold all rows together: the one that adds most rows first, ties to the first place.
+@dataclass(frozen=True, kw_only=True)
+class Cover:
+    """Tables that hold a child together, none of which could be left out.
 
-    Args:
-        kinds: All rows, each held by a parent.
+    Attributes:
+        tables: In the order in which they were chosen.
+        bag: They hold each row together at least as often as the child does.
+        shared: Distinct rows of the child that each of them has.
     """
-    chosen: list[int] = []
-    is_left = np.ones(len(kinds.distinct), bool)
-    gains = _rows(kinds, is_left)
-    while is_left.any():
-        best = int(np.argmax(gains))
-        chosen.append(best)
-        added = is_left & kinds.held[:, best]
-        gains -= _rows(kinds, added)
-        is_left &= ~added
-    return chosen
+
+    tables: tuple[int, ...]
+    bag: bool
+    shared: tuple[int, ...]
 
 
-def _rows(kinds: Kinds, of: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """How many of the rows of some kinds each parent holds."""
-    total = np.zeros(kinds.held.shape[1], np.int64)
-    places = np.flatnonzero(of)
-    for start in range(0, len(places), _STEP):
-        part = places[start : start + _STEP]
-        total += kinds.distinct[part] @ kinds.held[part]
-    return total
+class Holders:
+    """Who holds which kinds of rows, for questions about one child after the other."""
+
+    def __init__(self, kinds: Kinds) -> None:
+        """For these kinds."""
+        self._kinds = kinds
+        self._kinds_of = _by_table(kinds.held)
+        self._repeated_of = _by_table(kinds.repeated)
+
+    def cover(self, child: int, parents: Sequence[int]) -> Cover | None:
+        """A cover of a child by some parents: the one that adds most rows first, ties to the first.
+
+        Which of them the others make superfluous is then left out, the last chosen first.
+
+        Args:
+            child: All of whose rows are among the kinds.
+            parents: Ascending.
+
+        Returns:
+            None where some row of the child is in none of them.
+        """
+        own = self._held_by(child)
+        shared = self._shared(own, parents)
+        chosen = self._greedy(own, shared)
+        if chosen is None:
+            return None
+        kept = self._minimal(own, chosen)
+        return Cover(tables=tuple(kept), bag=self._is_bag(child, kept), shared=tuple(shared[table] for table in kept))
+
+    def rows_of(self, table: int) -> int:
+        """Distinct rows of a table among the kinds."""
+        return int(self._kinds.distinct[self._held_by(table)].sum())
+
+    def _held_by(self, table: int) -> Numbers:
+        return _at(self._kinds_of, table)
+
+    def _shared(self, own: Numbers, parents: Sequence[int]) -> dict[int, int]:
+        """How many rows of some kinds each parent has, in the cheaper of two ways."""
+        kinds = self._kinds
+        by_row = int(kinds.held.sizes[own].sum())
+        if sum(len(self._held_by(parent)) for parent in parents) <= _GATHERED * by_row:
+            left = np.zeros(len(kinds.held), np.int64)
+            left[own] = kinds.distinct[own]
+            return {parent: int(left[self._held_by(parent)].sum()) for parent in parents}
+        weights = np.repeat(kinds.distinct[own], kinds.held.sizes[own])
+        counts = np.bincount(kinds.held.items[kinds.held.at(own)], weights=weights, minlength=1 + max(parents))
+        return {parent: int(counts[parent]) for parent in parents}
+
+    def _greedy(self, own: Numbers, shared: dict[int, int]) -> list[int] | None:
+        """Tables that hold some kinds together, or None; `shared` is how many rows of these each has.
+
+        What a table adds only shrinks, so it is counted again only when it stands first.
+        """
+        left = np.zeros(len(self._kinds.held), np.int64)
+        left[own] = self._kinds.distinct[own]
+        rows = int(left[own].sum())
+        queue = [(-count, table) for table, count in shared.items() if count]
+        heapq.heapify(queue)
+        chosen: list[int] = []
+        while rows:
+            if not queue:
+                return None
+            _, table = heapq.heappop(queue)
+            held = self._held_by(table)
+            adds = int(left[held].sum())
+            if queue and (-adds, table) > queue[0]:
+                heapq.heappush(queue, (-adds, table))
+                continue
+            if not adds:
+                return None
+            chosen.append(table)
+            left[held] = 0
+            rows -= adds
+        return chosen
+
+    def _minimal(self, own: Numbers, chosen: Sequence[int]) -> list[int]:
+        is_own = np.zeros(len(self._kinds.held), bool)
+        is_own[own] = True
+        held_by = {table: held[is_own[held]] for table in chosen for held in [self._held_by(table)]}
+        holders = np.zeros(len(is_own), np.int64)
+        for held in held_by.values():
+            holders[held] += 1
+        kept = list(chosen)
+        for table in reversed(chosen):
+            held = held_by[table]
+            if (holders[held] > 1).all():
+                holders[held] -= 1
+                kept.remove(table)
+        return kept
+
+    def _is_bag(self, child: int, chosen: Sequence[int]) -> bool:
+        """Whether some tables, each row being in one of them, have each row together as often as the child."""
+        rows = _at(self._repeated_of, child)
+        if not len(rows):
+            return True
+        repeated = self._kinds.repeated
+        places, owners = repeated.at(rows), np.repeat(np.arange(len(rows)), repeated.sizes[rows])
+        tables, often = repeated.items[places], self._kinds.often[places]
+        is_chosen = np.zeros(1 + int(tables.max()), bool)
+        is_chosen[[table for table in chosen if table < len(is_chosen)]] = True
+        there = np.bincount(owners, weights=often * is_chosen[tables], minlength=len(rows))
+        needed = np.bincount(owners, weights=often * (tables == child), minlength=len(rows))
+        return bool((there >= needed).all())
 
 
-def minimal(kinds: Kinds, chosen: Sequence[int]) -> list[int]:
-    """The chosen places without those that the others make superfluous; the last chosen are dropped first.
-
-    Args:
-        kinds: All rows, each held by a chosen parent.
-        chosen: In the order in which they were chosen.
-    """
-    holders = kinds.held[:, list(chosen)].sum(axis=1)
-    kept = list(chosen)
-    for place in reversed(chosen):
-        if (holders[kinds.held[:, place]] > 1).all():
-            holders -= kinds.held[:, place]
-            kept.remove(place)
-    return kept
+def _by_table(held: Lists) -> Lists:
+    """By table, what it holds."""
+    order = np.argsort(held.items, kind="stable")
+    return Lists.of(held.items[order], held.owners[order], 1 + int(held.items.max(initial=-1)))
 
 
-def is_bag(kinds: Kinds, chosen: Sequence[int]) -> bool:
-    """Whether the chosen parents have each row together as often as the child; each row is held by one of them."""
-    return bool((kinds.there[:, list(chosen)].sum(axis=1) >= kinds.needed).all())
+def _at(lists: Lists, table: int) -> Numbers:
+    found: Numbers = lists.items[lists.starts[table] : lists.starts[table + 1]] if table < len(lists) else _NONE
+    return found
 
 
-def outside(kinds: Kinds, place: int, distinct: int) -> int:
-    """How many of a parent's distinct rows the child lacks."""
-    return distinct - int(kinds.distinct[kinds.held[:, place]].sum())
+_NONE = np.empty(0, np.int64)

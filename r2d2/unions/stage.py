@@ -9,17 +9,19 @@ tables are named never follows from a sample: whatever the keys of the fingerpri
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from r2d2.errors import EngineError
 from r2d2.model import SchemaGraph
 from r2d2.scan.covers import (
     UNIONS,
     Answer,
+    Answers,
     Union,
     questions_about,
     read_answers,
@@ -31,7 +33,7 @@ from r2d2.scan.job import compare_tables
 from r2d2.scan.plan import Pair, TableScan, column_sets, pairs_of
 from r2d2.scan.stored import MINHASH, VERIFY, read_graph, read_identical
 from r2d2.unions.candidates import blocks_of, by_metadata
-from r2d2.unions.cover import greedy, is_bag, minimal, outside
+from r2d2.unions.cover import Holders
 
 if TYPE_CHECKING:
     from r2d2.lake.run import StageRun
@@ -118,44 +120,57 @@ class _Search:
         run: The audit.
         graph: Its schema classes.
         candidates: By child, the tables that may hold rows of it.
-        found: What was found out here about all rows, by child.
+        found: What was found out here about all rows.
         bytes_read: By all jobs so far.
     """
 
     run: StageRun
     graph: SchemaGraph
     candidates: Mapping[int, Sequence[int]]
-    found: dict[int, Answer] = field(default_factory=dict)
+    found: Answers = field(default_factory=Answers)
     bytes_read: int = 0
 
     def run_all(self) -> list[Union]:
         """The unions among the children, by child."""
         while unanswered := [q for q in self.open_questions() if self._answer(q) is None]:
             self._ask(unanswered)  # a table that fails opens questions about others
-        answers = [answer for q in self.open_questions() if (answer := self._answer(q)) is not None]
-        unions = [union for answer in answers if not answer.missing and (union := _union(answer)) is not None]
+        unions = [union for group in self._by_group() for union in group]
         return sorted(unions, key=lambda union: union.child)
+
+    def _by_group(self) -> Iterator[Iterator[Union]]:
+        """The unions by who holds which rows, which is unpacked once for all children of a group."""
+        groups: dict[tuple[int, int], tuple[Answers, list[tuple[Question, Answer]]]] = {}
+        for question in self.open_questions():
+            known = self._answer(question)
+            if known is not None and not known[1].missing and known[1].distinct[0]:
+                answers, answer = known
+                groups.setdefault((id(answers), answer.group), (answers, []))[1].append((question, answer))
+        for (_, group), (answers, asked) in groups.items():
+            holders = Holders(answers.kinds(group))
+            yield (union for one in asked if (union := _union(holders, *one)) is not None)
 
     def open_questions(self) -> list[Question]:
         """About the children that no table alone holds and that samples do not refute."""
         held = {pair.child for pair, _ in _edges(self.run)}
         left = {child: parents for child, parents in self.candidates.items() if child not in held}
         questions = questions_about(left, self.graph, self.run.inventory.is_active)
-        return [q for q in questions if not any(_refutes(answer, q) for answer in self._known(q.child))]
+        return [q for q in questions if not any(_refutes(answer, q) for _, answer in self._known(q.child))]
 
-    def _known(self, child: int) -> Iterable[Answer]:
-        stored = (self._stored[stage] for stage in (VERIFY, MINHASH))
-        return (known[child] for known in (self.found, *stored) if child in known)
+    def _known(self, child: int) -> Iterator[tuple[Answers, Answer]]:
+        """What is known about a child, and where."""
+        for answers in (self.found, self._stored[VERIFY], self._stored[MINHASH]):
+            if child in answers.about:
+                yield answers, answers.about[child]
 
     @cached_property
-    def _stored(self) -> dict[str, dict[int, Answer]]:
+    def _stored(self) -> dict[str, Answers]:
         return {stage: read_answers(self.run.store, stage) for stage in (VERIFY, MINHASH)}
 
-    def _answer(self, question: Question) -> Answer | None:
+    def _answer(self, question: Question) -> tuple[Answers, Answer] | None:
         """What all rows say, if they were asked."""
         wanted = set(question.parents)
-        whole = (own for own in self._known(question.child) if own.whole and wanted <= set(own.parents))
-        return next((answer.of(question.parents) for answer in whole), None)
+        known = self._known(question.child)
+        return next((own for own in known if own[1].whole and wanted <= set(own[1].parents)), None)
 
     def _ask(self, questions: Sequence[Question]) -> None:
         harvests, spark = self.run.inventory.harvests, self.run.engine.spark
@@ -166,7 +181,7 @@ class _Search:
         frames = self.run.engine_frames(spark)
         comparison = compare_tables(spark, scans, [], self.run.kernels, frames, questions)
         self.run.fail(UNIONS, comparison.faults)
-        self.found |= comparison.answers
+        self.found = self.found.and_later(comparison.answers)
         self.bytes_read += comparison.bytes_read
 
 
@@ -175,17 +190,26 @@ def _refutes(answer: Answer, question: Question) -> bool:
     return answer.missing > 0 and set(question.parents) <= set(answer.parents)
 
 
-def _union(answer: Answer) -> Union | None:
-    """The union that all rows show; None where one table holds them, or too many are needed."""
-    cover = sorted(minimal(answer.kinds, greedy(answer.kinds)))
-    if not 1 < len(cover) <= MOST_PARENTS:
+def _union(holders: Holders, question: Question, answer: Answer) -> Union | None:
+    """The union that all rows show; None where one table holds them, none does, or too many are needed.
+
+    Raises:
+        EngineError: If the engine has lost some of the child's rows on the way.
+    """
+    if holders.rows_of(question.child) != answer.distinct[0]:
+        raise EngineError("the engine lost rows on the way to the search for unions; nothing was asserted")
+    cover = holders.cover(question.child, question.parents)
+    if cover is None or not 1 < len(cover.tables) <= MOST_PARENTS:
         return None
+    place_of = {table: place for place, table in enumerate((answer.child, *answer.parents))}
+    shared = dict(zip(cover.tables, cover.shared, strict=True))
+    parents = tuple(sorted(cover.tables))
     return Union(
         child=answer.child,
-        parents=tuple(answer.parents[place] for place in cover),
-        bag=is_bag(answer.kinds, cover),
+        parents=parents,
+        bag=cover.bag,
         child_rows=answer.rows[0],
         distinct=answer.distinct[0],
-        parent_rows=tuple(answer.rows[1 + place] for place in cover),
-        outside=tuple(outside(answer.kinds, place, answer.distinct[1 + place]) for place in cover),
+        parent_rows=tuple(answer.rows[place_of[parent]] for parent in parents),
+        outside=tuple(answer.distinct[place_of[parent]] - shared[parent] for parent in parents),
     )

@@ -111,7 +111,7 @@ def _questions(
     candidates = read_candidates(run.store)
     left = {
         child: candidates[child]
-        for child, answer in read_answers(run.store, samples_stage).items()
+        for child, answer in read_answers(run.store, samples_stage).about.items()
         if not answer.whole and not answer.missing and child in candidates.keys() - {*held, *sharing}
     }
     questions = questions_about(left, graph, run.inventory.is_active)

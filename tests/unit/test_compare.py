@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from r2d2.errors import EngineError
 from r2d2.model import FileStamp, Fragment, Harvest
 from r2d2.scan.bucket import answer_bucket
-from r2d2.scan.compare import PAIRS
+from r2d2.scan.compare import QUESTIONS
 from r2d2.scan.job import check_complete
-from r2d2.scan.plan import Buckets, Pair, TableScan, assign_buckets, deal, items_of, pair_rows
+from r2d2.scan.plan import Buckets, Pair, TableScan, assign_buckets, deal, items_of, question_rows
 from r2d2.scan.reports import FINGERPRINTS, REPORT
 from tests.unit.fingerprint_rows import packed_row
 
@@ -36,8 +36,9 @@ def fingerprint_table(bags: dict[int, list[tuple[int, int]]]) -> pa.Table:
 
 
 def pairs_of(*pairs: tuple[int, int], last: int = FULL) -> pa.Table:
-    listed = [{"bucket": 0, "child": c, "parent": p, "column_set": 0, "last": last, "members": ""} for c, p in pairs]
-    return pa.Table.from_pylist(listed, schema=PAIRS)
+    where = {"first_bucket": 0, "buckets": 1}
+    listed = [{**where, "child": c, "parent": p, "column_set": 0, "last": last, "parents": b""} for c, p in pairs]
+    return pa.Table.from_pylist(listed, schema=QUESTIONS)
 
 
 @given(child=rows, parent=rows, last=st.sampled_from([FULL, -2, 0, 1]))
@@ -73,11 +74,10 @@ def test_tables_of_a_pair_share_their_buckets(links: list[tuple[int, int]], size
     buckets = assign_buckets(pairs, dict(enumerate(sizes)), parallelism=2, bucket_rows=limit)
     for pair in pairs:
         assert buckets[pair.child] == buckets[pair.parent]
-    asked = pair_rows(pairs, buckets, dict.fromkeys(buckets, 1 << 64)).to_pylist()
-    for pair in pairs:
-        own = [q["bucket"] for q in asked if (q["child"], q["parent"]) == (pair.child, pair.parent)]
-        first, count = buckets[pair.child].first, buckets[pair.child].count
-        assert sorted(set(own)) == list(range(first, first + count))
+    asked = question_rows(pairs, [], buckets, dict.fromkeys(buckets, 1 << 64)).to_pylist()
+    assert [(q["child"], q["parent"]) for q in asked] == [(pair.child, pair.parent) for pair in pairs]
+    for q in asked:
+        assert Buckets(first=q["first_bucket"], count=q["buckets"]) == buckets[q["child"]]
 
 
 def test_a_large_component_is_spread() -> None:

@@ -20,8 +20,8 @@ from r2d2.lake.harvest import CLAIM, FRAGMENT, HARVESTS
 from r2d2.lake.inventory import FAILURES, FOUND
 from r2d2.prune.page_stage import PAGE_REASONS
 from r2d2.recipes.stored import REASONS, STORED_RECIPES
-from r2d2.scan.compare import PAIRS, VERDICTS
-from r2d2.scan.covers import ANSWERS, CANDIDATES, STORED_UNIONS
+from r2d2.scan.compare import QUESTIONS, VERDICTS
+from r2d2.scan.covers import ANSWERS, CANDIDATES, STORED_KINDS, STORED_UNIONS
 from r2d2.scan.reports import FINGERPRINTS
 from r2d2.scan.stored import CLASS_EDGES, CLASSES, EVIDENCE, IDENTICAL, LEAVES_OF_FILES, STORED_PAIRS
 from r2d2.scan.stored import VERDICTS as STORED_VERDICTS
@@ -270,12 +270,13 @@ STORED: dict[str, pa.Schema | pa.StructType] = {
     "minhash/failures": FAILURES,
     "verify/edges": EDGES,
     "minhash/answers": ANSWERS,
+    "minhash/kinds": STORED_KINDS,
     "unions/candidates": CANDIDATES,
     "unions/unions": STORED_UNIONS,
     "fragments": FRAGMENT,
     "claims": CLAIM,
     "FINGERPRINTS": FINGERPRINTS,
-    "PAIRS": PAIRS,
+    "QUESTIONS": QUESTIONS,
     "VERDICTS": VERDICTS,
 }
 

@@ -17,8 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r2d2.recipes import labels, stored_rows
+from r2d2.recipes import few_rows, labels, stored_rows
 from r2d2.recipes.columns import Kind, PredicateColumn, predicate_columns
+from r2d2.recipes.few_rows import RowsByNumber
 from r2d2.recipes.labels import label_rows, number_rows
 from r2d2.recipes.predicates import Condition, Predicate, duck_sql, spark_sql
 from r2d2.recipes.query import Found, Rows, find_query
@@ -101,7 +102,12 @@ def labelled(
     parent = table_of(connection, "parent", rows, numbers, where)
     other = table_of(connection, "child", child, numbers, where)
     (own, theirs), count = number_rows([parent.fingerprints(0), other.fingerprints(0)])
-    with parent.labelled(label_rows(own, np.bincount(theirs, minlength=count))) as found:
+    few = RowsByNumber(own, count).few_of(theirs) if where == "few" else None
+    with (
+        parent.large.few(few)
+        if few is not None
+        else parent.labelled(label_rows(own, np.bincount(theirs, minlength=count))) as found
+    ):
         yield found
 
 
@@ -131,6 +137,8 @@ def small(where: str) -> Iterator[None]:
         if where == "small samples":
             patch.setattr(stored_rows, "SAMPLE_ROWS", 8)
             patch.setattr(labels, "PART_ROWS", 8)
+        if where == "few":
+            patch.setattr(few_rows, "SAMPLE_ROWS", 8)
         yield
 
 
@@ -139,7 +147,7 @@ def query(rows: Sequence[Row], child: Sequence[Row], where: str = "memory") -> F
         return find_query(found, 1 << 20, frozenset())
 
 
-places = st.sampled_from(["memory", "DuckDB", "small samples"])
+places = st.sampled_from(["memory", "DuckDB", "small samples", "few"])
 
 
 @settings(max_examples=45)
@@ -188,11 +196,11 @@ def test_the_different_rows_of_a_parent_are_found(rows: list[Row], repeated: int
 
 @settings(max_examples=40)
 @given(rows=rows_of_parent, data=st.data())
-def test_both_places_answer_alike(rows: list[Row], data: st.DataObject) -> None:
-    """Any part of the rows, without a rule and with repeated ones: what is asked of them in either place."""
+def test_all_places_answer_alike(rows: list[Row], data: st.DataObject) -> None:
+    """Any part of the rows, without a rule and with repeated ones: what is asked of them in each place."""
     child = data.draw(st.lists(st.sampled_from(rows), max_size=len(rows)))
     answers = []
-    for where in ("memory", "DuckDB"):
+    for where in ("memory", "DuckDB", "few"):
         with small(where), connect(KernelLimits()) as connection, labelled(connection, rows, child, where) as found:
             counts = found.counts()
             found.settle()
@@ -201,10 +209,10 @@ def test_both_places_answer_alike(rows: list[Row], data: st.DataObject) -> None:
             identify = [found.identify(chosen) for chosen in sets]
             keys = [found.keys(chosen).to_pydict() for chosen in sets]
             answers.append((counts, found.counts(), places, identify, keys))
-    assert answers[0] == answers[1]
+    assert answers[0] == answers[1] == answers[2]
 
 
-@pytest.mark.parametrize("where", ["memory", "DuckDB"])
+@pytest.mark.parametrize("where", ["memory", "DuckDB", "few"])
 def test_rows_without_a_rule_come_back_by_the_fewest_keys(where: str) -> None:
     rows = [(n, float(n % 7), "x", 1, n % 5) for n in range(600)]
     found = query(rows, [row for row in rows if (row[0] * 7919) % 1009 % 2], where)
@@ -212,7 +220,7 @@ def test_rows_without_a_rule_come_back_by_the_fewest_keys(where: str) -> None:
     assert found_rows(rows, found) == Counter(projected(row) for row in rows if (row[0] * 7919) % 1009 % 2)
 
 
-@pytest.mark.parametrize("where", ["memory", "DuckDB"])
+@pytest.mark.parametrize("where", ["memory", "DuckDB", "few"])
 def test_a_child_of_equal_rows_is_told_by_a_column_that_it_lacks(where: str) -> None:
     rows = [(n, None, source, None, None) for n in range(20) for source in ("new", "old", "old")]
     found = query(rows, [row for row in rows if row[2] == "old"], where)

@@ -7,8 +7,25 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyspark.errors import PySparkException
 
-from r2d2.session import _joined, _setting, _tasks_at_once, _user_settings
+from r2d2.errors import EngineError
+from r2d2.session import _joined, _setting, _tasks_at_once, _user_settings, engine_errors
+
+
+def test_what_an_engine_says_is_kept_only_where_it_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "log"
+    for kept in (False, True):
+        if kept:
+            monkeypatch.setenv("R2D2_ENGINE_LOG", str(log))
+        with pytest.raises(EngineError, match="a job of the audit failed") as told, engine_errors():
+            raise PySparkException("row with a secret")
+        assert "secret" not in str(told.value)
+        assert log.exists() == kept
+    assert log.read_text() == "row with a secret\n"
+
 
 NAMES = st.from_regex(r"spark\.[a-zA-Z.]{1,20}", fullmatch=True)
 VALUES = st.from_regex(r"[A-Za-z0-9_/.,:=-]{0,20}", fullmatch=True).filter(lambda text: text[:1] not in {"=", ":"})

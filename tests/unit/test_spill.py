@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from r2d2.errors import EngineError
 from r2d2.scan.reports import FINGERPRINTS, REPORT, SPILLED
-from r2d2.scan.spill import _reader, _tasks_of, writer
+from r2d2.scan.spill import _reader, _tasks_of, write_questions, writer
 from tests.unit.fingerprint_rows import counted, packed_row
 
 Row = tuple[int, int, int, Counter[tuple[int, int]]]
 
-QUESTIONS = pa.schema([("bucket", pa.int32())])
+QUESTIONS = pa.schema([("first_bucket", pa.int32()), ("buckets", pa.int32()), ("name", pa.int32())])
 ASKED = -3
 """Column set of the rows by which the test's kernel tells which bucket it was asked about."""
 
@@ -38,7 +38,7 @@ def batch_of(listed: list[Row]) -> pa.RecordBatch:
 
 def echo(found: pa.Table, questions: pa.Table) -> pa.Table:
     """A kernel that returns what it is given."""
-    asked = [{**packed_row(bucket, 0, ASKED, Counter()), "packed": b""} for bucket in questions["bucket"].to_pylist()]
+    asked = [{**packed_row(0, name, ASKED, Counter()), "packed": b""} for name in questions["name"].to_pylist()]
     return pa.concat_tables([pa.Table.from_pylist(asked, schema=FINGERPRINTS), found])
 
 
@@ -48,12 +48,13 @@ def written(folder: Path, tasks: list[list[pa.RecordBatch]], run_bytes: int) -> 
     return pa.Table.from_batches([batch for own in tasks for batch in kernel(iter(own))], FINGERPRINTS)
 
 
-def read(told: pa.Table, asked: list[int], tasks: int) -> pa.Table:
-    """What the reading tasks hand to their kernel."""
-    questions = pa.table({"bucket": asked}, schema=QUESTIONS)
+def read(told: pa.Table, asked: list[tuple[int, int]], tasks: int, folder: str = "memory://asked") -> pa.Table:
+    """What the reading tasks hand to their kernel; a question is about so many buckets from a first one on."""
+    first, buckets = ([one[place] for one in asked] for place in (0, 1))
+    questions = pa.table({"first_bucket": first, "buckets": buckets, "name": range(len(asked))}, schema=QUESTIONS)
     work = _tasks_of(told.filter(pc.equal(told["column_set"], SPILLED)), questions, tasks)
     assert work.num_rows <= tasks
-    kernel = _reader(echo)
+    kernel = _reader(write_questions(questions, f"{folder}/questions"), echo)
     return pa.Table.from_batches(
         [batch for task in work.to_batches(max_chunksize=1) for batch in kernel(iter([task]))], FINGERPRINTS
     )
@@ -61,24 +62,26 @@ def read(told: pa.Table, asked: list[int], tasks: int) -> pa.Table:
 
 @given(
     tasks=st.lists(st.lists(batches, max_size=4), min_size=1, max_size=3),
-    asked=st.lists(st.integers(0, 7), min_size=1, max_size=9),
+    asked=st.lists(st.tuples(st.integers(0, 7), st.integers(1, 3)), min_size=1, max_size=9),
     run_bytes=st.sampled_from([1, 300, 1 << 20]),
     readers=st.integers(1, 4),
 )
 def test_every_bucket_gets_all_of_its_fingerprints_once(
-    tasks: list[list[list[Row]]], asked: list[int], run_bytes: int, readers: int
+    tasks: list[list[list[Row]]], asked: list[tuple[int, int]], run_bytes: int, readers: int
 ) -> None:
     expected: Counter[tuple[int, ...]] = Counter()
     for bucket, table, column_set, own in (row for task in tasks for batch in task for row in batch):
         for lanes, count in own.items():
-            expected[bucket, table, column_set, *lanes] += count if bucket in asked else 0
+            is_there = any(first <= bucket < first + number for first, number in asked)
+            expected[bucket, table, column_set, *lanes] += count if is_there else 0
     with tempfile.TemporaryDirectory() as folder:
         told = written(Path(folder), [[batch_of(batch) for batch in task] for task in tasks], run_bytes)
         found = read(told, asked, readers)
     reports = told.filter(pc.equal(told["column_set"], REPORT))
     assert reports["rows_read"].to_pylist() == [1] * sum(map(len, tasks))
     is_asked = pc.equal(found["column_set"], ASKED)
-    assert sorted(found.filter(is_asked)["bucket"].to_pylist()) == sorted(asked)
+    times = Counter({name: number for name, (_, number) in enumerate(asked)})
+    assert Counter(found.filter(is_asked)["table"].to_pylist()) == times, "each question once in each of its buckets"
     assert lanes_of(found.filter(pc.invert(is_asked))) == +expected
 
 
@@ -111,10 +114,10 @@ def test_a_file_that_has_lost_bytes_or_is_gone_ends_the_comparison(tmp_path: Pat
     whole = file.read_bytes()
     file.write_bytes(whole[:-1])
     with pytest.raises(EngineError, match="fingerprints in the work folder could not be read"):
-        read(told, [0, 1], 1)
+        read(told, [(0, 2)], 1)
     file.unlink()
     with pytest.raises(EngineError, match="fingerprints in the work folder could not be read"):
-        read(told, [0, 1], 1)
+        read(told, [(0, 2)], 1)
 
 
 def test_a_folder_that_cannot_be_written_ends_the_comparison(tmp_path: Path) -> None:
@@ -126,7 +129,7 @@ def test_files_in_an_object_store(tmp_path: Path) -> None:
     tasks = [[batch_of([(bucket, 0, 0, Counter({(bucket, 1): 1})) for bucket in range(3)])] for _ in range(2)]
     kernel = writer("memory://spill", 1)
     told = pa.Table.from_batches([batch for own in tasks for batch in kernel(iter(own))], FINGERPRINTS)
-    assert lanes_of(read(told, [2], 1).filter(pc.field("column_set") != ASKED)) == Counter({(2, 0, 0, 2, 1): 2})
+    assert lanes_of(read(told, [(2, 1)], 1).filter(pc.field("column_set") != ASKED)) == Counter({(2, 0, 0, 2, 1): 2})
 
 
 HELD_MB = 64

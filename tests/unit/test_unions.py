@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,59 +15,95 @@ from hypothesis import strategies as st
 from r2d2.errors import EngineError
 from r2d2.model import SchemaClass, SchemaGraph, TypeClass
 from r2d2.scan import members
-from r2d2.scan.compare import Bag
-from r2d2.scan.covers import Answer, answers_of, questions_about
+from r2d2.scan.compare import SEVERAL, Bag
+from r2d2.scan.covers import Answers, answers_of, questions_about
 from r2d2.scan.evidence import Flag, LeafEvidence, number_key, pack
-from r2d2.scan.members import Kinds, Question, answers, joined, questions_of, questions_text
+from r2d2.scan.kinds import Kinds
+from r2d2.scan.members import Question, answers, questions_of
+from r2d2.scan.plan import Buckets, Pair, question_rows
+from r2d2.unions import cover as cover_module
 from r2d2.unions import overlap
 from r2d2.unions.candidates import blocks_of
-from r2d2.unions.cover import greedy, is_bag, minimal, outside
+from r2d2.unions.cover import Holders
 from r2d2.unions.overlap import Block, candidates
 from r2d2.unions.ranked import Ranked
+from r2d2.unions.stage import _union
 
 Row = tuple[int | None, ...]
 Interval = tuple[bytes | None, bytes | None]
 
 # ---- covers
 
-
-@st.composite
-def held_rows(draw: st.DrawFn) -> Kinds:
-    """Kinds each of which some parent holds."""
-    parents = draw(st.integers(1, 7))
-    holders = st.frozensets(st.integers(0, parents - 1), min_size=1, max_size=4)
-    rows = draw(st.lists(st.tuples(holders, st.integers(1, 50)), min_size=1, max_size=12))
-    held = np.array([[place in own for place in range(parents)] for own, _ in rows])
-    return replace(Kinds.none(parents), held=held, distinct=np.array([count for _, count in rows], np.int64))
+Bags = dict[int, Counter[int]]
+"""Rows by table."""
 
 
-def greedy_by_hand(kinds: Kinds) -> list[int]:
+def kinds_of(tables: Bags) -> Kinds:
+    """The kinds of all rows of some tables."""
+    rows = sorted({row for own in tables.values() for row in own})
+    held = [
+        (place, table, tables[table][row])
+        for place, row in enumerate(rows)
+        for table in sorted(tables)
+        if tables[table][row]
+    ]
+    row, table, count = (np.array([one[i] for one in held], np.int64) for i in range(3))
+    return Kinds.of_rows(len(rows), row, table, count)
+
+
+def each(kinds: Kinds) -> list[tuple[frozenset[int], int]]:
+    """The tables that hold each kind, and its rows."""
+    ends = zip(kinds.held.starts[:-1].tolist(), kinds.held.starts[1:].tolist(), kinds.distinct.tolist(), strict=True)
+    return [(frozenset(kinds.held.items[start:end].tolist()), distinct) for start, end, distinct in ends]
+
+
+many_tables = st.lists(st.lists(st.integers(0, 15), max_size=14), min_size=2, max_size=8).map(
+    lambda tables: {3 * number: Counter(rows) for number, rows in enumerate(tables)}
+)
+
+
+def cover_by_hand(child: int, parents: Sequence[int], tables: Bags) -> list[int] | None:
     """The cover as docs/unions.md words it."""
-    left = list(zip(kinds.held.tolist(), kinds.distinct.tolist(), strict=True))
     chosen: list[int] = []
+    left = set(tables[child])
     while left:
-        gains = [sum(count for held, count in left if held[place]) for place in range(kinds.held.shape[1])]
-        chosen.append(gains.index(max(gains)))
-        left = [(held, count) for held, count in left if not held[chosen[-1]]]
+        gains = [len(left & set(tables[parent])) for parent in parents]
+        if not max(gains):
+            return None
+        chosen.append(parents[gains.index(max(gains))])
+        left -= set(tables[chosen[-1]])
+    for parent in chosen[::-1]:
+        others = [other for other in chosen if other != parent]
+        if set(tables[child]) <= {row for other in others for row in tables[other]}:
+            chosen = others
     return chosen
 
 
-@given(held_rows())
-def test_a_cover_takes_the_table_that_adds_most_and_a_minimal_one_needs_all_its_tables(kinds: Kinds) -> None:
-    cover = greedy(kinds)
-    assert cover == greedy_by_hand(kinds)
-    least = minimal(kinds, cover)
-    assert kinds.held[:, least].any(axis=1).all()
-    for place in least:
-        assert not kinds.held[:, [other for other in least if other != place]].any(axis=1).all()
+@pytest.mark.parametrize("gathered", [0, cover_module._GATHERED, 1000])
+@given(tables=many_tables, without=st.sets(st.integers(0, 7), max_size=2))
+def test_covers_are_those_of_a_look_at_every_row(gathered: int, tables: Bags, without: set[int]) -> None:
+    holders = Holders(Kinds.unpack(kinds_of(tables).pack()))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(cover_module, "_GATHERED", gathered)
+        for child, rows in tables.items():
+            parents = [table for table in tables if table != child and table // 3 not in without]
+            want = cover_by_hand(child, parents, tables) if parents else None
+            found = holders.cover(child, parents) if parents else None
+            assert (found is None) == (want is None)
+            if found is not None and want is not None:
+                assert list(found.tables) == want
+                together = sum((tables[table] for table in want), Counter())
+                assert found.bag == (not rows - together)
+                assert list(found.shared) == [len(set(rows) & set(tables[table])) for table in want]
 
 
-@given(parts=st.lists(held_rows(), max_size=4), parents=st.integers(1, 7))
-def test_the_order_of_buckets_changes_nothing(parts: list[Kinds], parents: int) -> None:
-    own = [part for part in parts if part.held.shape[1] == parents]
-    one, other = joined(own, parents), joined(own[::-1], parents)
+@given(buckets=st.lists(many_tables, max_size=4))
+def test_the_order_of_buckets_changes_nothing(buckets: list[Bags]) -> None:
+    parts = [kinds_of(tables) for tables in buckets]
+    one, other = Kinds.joined(parts), Kinds.joined(parts[::-1])
     assert one.pack() == other.pack() == Kinds.unpack(one.pack()).pack()
-    assert greedy(one) == greedy(other)
+    assert len(set(each(one))) == len(each(one)), "no kind comes twice"
+    assert sum(one.distinct) == sum(len({row for own in tables.values() for row in own}) for tables in buckets)
 
 
 # ---- members of a bucket
@@ -83,53 +119,72 @@ def bag(rows: Sequence[int]) -> Bag:
 bags = st.lists(st.integers(0, 15), max_size=12)
 
 
-def answer_to(question: Question, tables: Sequence[list[int]]) -> Answer:
-    """The answer about tables all of which were read whole."""
-    told = answers({(n, question.column_set): bag(rows) for n, rows in enumerate(tables) if rows}, [question])
-    rows = [{"child_rows": 0, "missing": 0, "packed": b"", **row} for row in told]
+def answers_to(questions: Sequence[Question], tables: Sequence[list[int]]) -> Answers:
+    """The answers about tables all of which were read whole."""
+    own = {(n, q.column_set): bag(rows) for q in questions for n, rows in enumerate(tables) if rows}
+    rows = [{"child_rows": 0, "missing": 0, "packed": b"", **row} for row in answers(own, questions)]
     read = {n: len(own) for n, own in enumerate(tables)}
-    return answers_of(rows, [question], read, set(read))[question.child]
+    return answers_of(rows, questions, read, set(read))
 
 
 @pytest.mark.parametrize("cells", [1, 7, members.CELLS])
-@given(child=bags, parents=st.lists(bags, min_size=1, max_size=5))
-def test_members_are_those_of_a_look_at_every_row(cells: int, child: list[int], parents: list[list[int]]) -> None:
-    question = Question(child=0, column_set=3, parents=tuple(range(1, len(parents) + 1)))
+@given(tables=st.lists(bags, min_size=2, max_size=6), asked=st.sets(st.integers(0, 5), min_size=1))
+def test_members_are_those_of_a_look_at_every_row(cells: int, tables: list[list[int]], asked: set[int]) -> None:
+    every = range(len(tables))
+    children = [child for child in every if child in asked]
+    questions = [
+        Question(child=child, column_set=3, parents=tuple(other for other in every if other != child))
+        for child in children
+    ]
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(members, "CELLS", cells)
-        answer = answer_to(question, [child, *parents])
-    assert (answer.missing > 0) == (not set(child) <= {row for own in parents for row in own})
-    assert answer.rows == tuple(len(own) for own in (child, *parents))
-    assert answer.distinct == tuple(len(set(own)) for own in (child, *parents))
-    if answer.missing:
-        return
-    want = Counter(frozenset(n for n, own in enumerate(parents) if row in own) for row in set(child))
-    seen = [(frozenset(np.flatnonzero(held).tolist()), int(n)) for held, n in each(answer.kinds)]
-    assert sorted(map(str, seen)) == sorted(map(str, want.items()))
-    for size in range(len(parents) + 1):
-        for chosen in itertools.combinations(range(len(parents)), size):
-            there = Counter(row for place in chosen for row in parents[place])
-            if set(child) <= there.keys():
-                assert is_bag(answer.kinds, chosen) == (not Counter(child) - there)
-    for place, own in enumerate(parents):
-        assert outside(answer.kinds, place, answer.distinct[1 + place]) == len(set(own) - set(child))
+        found = answers_to(questions, tables)
+    held = []
+    for child in children:
+        answer, own = found.about[child], tables[child]
+        others = {row for other in every if other != child for row in tables[other]}
+        assert answer.missing == len(set(own) - others)
+        assert answer.rows == tuple(len(tables[table]) for table in (child, *answer.parents))
+        assert answer.distinct == tuple(len(set(tables[table])) for table in (child, *answer.parents))
+        if not answer.missing and own:
+            held.append(child)
+    rows = {row for child in held for row in tables[child]}
+    want = Counter(frozenset(n for n in every if row in tables[n]) for row in rows)
+    assert Counter(dict(each(found.kinds(3)))) == want
 
 
-def each(kinds: Kinds) -> Iterator[tuple[np.ndarray, int]]:
-    return zip(kinds.held, kinds.distinct, strict=True)
+def test_who_holds_rows_is_said_of_the_tables_of_a_question_only() -> None:
+    question = Question(child=0, column_set=3, parents=(1, 2))
+    found = answers_to([question], [[1, 2], [1], [2], [1, 2]])
+    assert sorted(held for held, _ in each(found.kinds(3))) == [frozenset({0, 1}), frozenset({0, 2})]
 
 
-@given(child=bags, parents=st.lists(bags, min_size=3, max_size=5), chosen=st.sets(st.integers(1, 3), min_size=1))
-def test_an_answer_about_many_is_one_about_fewer(child: list[int], parents: list[list[int]], chosen: set[int]) -> None:
-    tables, fewer = [child, *parents], tuple(sorted(chosen))
-    many = answer_to(Question(child=0, column_set=0, parents=tuple(range(1, len(tables)))), tables)
-    few = answer_to(Question(child=0, column_set=0, parents=fewer), tables)
-    told = many.of(fewer)
-    assert (told.rows, told.distinct) == (few.rows, few.distinct)
-    assert many.missing > 0 or (told.missing > 0) == (few.missing > 0)
-    if not many.missing and not few.missing:
-        assert greedy(joined([told.kinds], len(fewer))) == greedy(told.kinds) == greedy(few.kinds)
-        assert is_bag(told.kinds, range(len(fewer))) == is_bag(few.kinds, range(len(fewer)))
+def test_later_answers_count_and_have_their_own_kinds() -> None:
+    tables = [[1, 2], [1], [2]]
+    first = answers_to([Question(child=0, column_set=3, parents=(1, 2))], tables)
+    later = answers_to([Question(child=1, column_set=3, parents=(0, 2))], tables)
+    both = first.and_later(later).and_later(first)
+    assert both.about.keys() == {0, 1}
+    for child, source in ((0, first), (1, later)):
+        assert both.kinds(both.about[child].group).pack() == source.kinds(3).pack()
+    assert both.parts.keys() == {answer.group for answer in both.about.values()}, "what no answer names is dropped"
+    groups = [answer.group for answer in replace(first, parts={}).and_later(later).about.values()]
+    assert len(set(groups)) == 2
+
+
+def test_kinds_in_which_no_child_is_held_are_dropped() -> None:
+    assert answers_to([Question(child=0, column_set=3, parents=(1, 2))], [[1, 2], [1], [3]]).parts == {}
+
+
+def test_a_union_is_not_asserted_from_a_part_of_the_rows() -> None:
+    question = Question(child=0, column_set=3, parents=(1, 2))
+    found = answers_to([question], [[1, 2], [1], [2]])
+    union = _union(Holders(found.kinds(3)), question, found.about[0])
+    assert union is not None
+    assert (union.parents, union.bag, union.outside) == ((1, 2), True, (0, 0))
+    lost = kinds_of({0: Counter([1]), 1: Counter([1]), 2: Counter([3])})
+    with pytest.raises(EngineError, match="the engine lost rows"):
+        _union(Holders(lost), question, found.about[0])
 
 
 @given(child=bags, parents=st.lists(bags, min_size=1, max_size=3), reach=st.integers(0, 15))
@@ -140,7 +195,7 @@ def test_a_sample_refutes_only_by_rows_that_all_samples_would_have(
     question = Question(child=0, column_set=0, parents=tuple(range(1, len(parents) + 1)), last=last)
     kept = [child, *([row for row in own if row <= reach] for own in parents)]
     told = list(answers({(n, 0): bag(rows) for n, rows in enumerate(kept) if rows}, [question]))
-    assert any(row["missing"] for row in told) == (
+    assert any(row.get("missing") for row in told) == (
         not {row for row in child if row <= reach} <= {row for own in parents for row in own}
     )
     assert not any(row.get("packed") for row in told), "a sample names no holders"
@@ -151,16 +206,20 @@ def test_answers_without_all_rows_assert_nothing() -> None:
     tables = {(0, 0): bag([1, 2]), (1, 0): bag([1]), (2, 0): bag([2, 3])}
     told = [{"child_rows": 0, "missing": 0, "packed": b"", **row} for row in answers(tables, [question])]
     read = {0: 2, 1: 1, 2: 2}
-    assert answers_of(told, [question], read, set(read))[0].missing == 0
-    assert answers_of(told, [question], {0: 2, 1: 1}, {0, 1}) == {}, "the third table has a fault"
+    assert answers_of(told, [question], read, set(read)).about[0].missing == 0
+    assert answers_of(told, [question], {0: 2, 1: 1}, {0, 1}).about == {}, "the third table has a fault"
     for table in read:
         with pytest.raises(EngineError, match="the engine lost rows"):
             answers_of(told, [question], {**read, table: 9}, set(read))
 
 
-def test_questions_travel_as_text() -> None:
-    question = Question(child=1, column_set=2, parents=(4, 5), last=7)
-    assert questions_of(questions_text([question])) == [question]
+def test_questions_travel_as_rows() -> None:
+    question = Question(child=1, column_set=2, parents=(4, 5))
+    buckets, thresholds = {1: Buckets(first=3, count=2)}, {1: 1 << 64, 4: 8, 5: 9}
+    rows = question_rows([Pair(child=1, parent=5, column_set=2)], [question], buckets, thresholds)
+    assert rows["first_bucket"].to_pylist() == [3, 3]
+    assert rows["last"].to_pylist() == [8, 7], "what all samples have"
+    assert questions_of(rows.filter(pc.equal(rows["parent"], SEVERAL))) == [replace(question, last=7)]
 
 
 def test_questions_are_about_tables_that_are_active() -> None:

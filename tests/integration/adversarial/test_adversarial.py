@@ -103,7 +103,6 @@ def expected_edges(case: Case, unread: set[str]) -> set[Edge]:
     return {(*pair, relation, holds is BAG, True) for pair, holds in edges.items() if holds is not NONE}
 
 
-@pytest.mark.core("spark")  # Connect, which takes as long, when all tests run
 @pytest.mark.parametrize("case", ALL, ids=lambda case: case.name)
 def test_the_audit_finds_what_holds(case: Case, engine: Engine, audits: Mapping[str, Results]) -> None:
     results = audited(audits, case)
@@ -118,7 +117,6 @@ def test_the_audit_finds_what_holds(case: Case, engine: Engine, audits: Mapping[
     assert found == expected_edges(case, {case.table(side) for side in not_ok})
 
 
-@pytest.mark.core("spark")  # Connect, which takes as long, when all tests run
 def test_every_table_is_audited_and_none_fails(audits: Mapping[str, Results]) -> None:
     for name, cases in (("cases", CASES), ("utc", UTC_CASES)):
         assert {row["table"] for row in audits[name].tables} == {c.table(side) for c in cases for side in SIDES}
