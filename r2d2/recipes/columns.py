@@ -197,3 +197,8 @@ _LITERALS: dict[Kind, Callable[[Any], str]] = {
     Kind.WALL: lambda value: f"TIMESTAMP_NTZ '{_timestamp(value)}'",
     Kind.INSTANT: lambda value: f"TIMESTAMP '{_timestamp(value)}+00:00'",
 }
+
+
+def places_shown(columns: Sequence[PredicateColumn], *, distinct: bool) -> list[int]:
+    """The columns that a predicate may name: with rows that collapse afterwards, only those that the child has too."""
+    return [place for place, column in enumerate(columns) if column.shared or not distinct]

@@ -18,13 +18,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from r2d2.recipes.columns import PredicateColumn
+from r2d2.recipes.columns import PredicateColumn, places_shown
 from r2d2.recipes.keys import listable
 from r2d2.recipes.labels import Numbers
-from r2d2.recipes.learn import MAX_CONSTANTS, Sample, learn
+from r2d2.recipes.learn import Sample, constants_for, learn
 from r2d2.recipes.predicates import Predicate, duck_sql, renumbered
 from r2d2.recipes.rows import first_row
 from r2d2.recipes.stored_rows import MISTAKES, ROUNDS
+from r2d2.scan.kinds import Lists
 
 MOST_ROWS = 10_000
 """Rows of a child that are few at most."""
@@ -114,11 +115,11 @@ class FewRows:
 
     def predicate(self, *, distinct: bool) -> Predicate | None:
         """See `query.Rows`."""
-        shown = [place for place, column in enumerate(self.columns) if column.shared or not distinct]
+        shown = places_shown(self.columns, distinct=distinct)
         if not shown:
             return None
         names, usable = [f"v{place}" for place in shown], [self.columns[place] for place in shown]
-        most_constants = min(MAX_CONSTANTS, max(8, len(self._positions) // 2))
+        most_constants = constants_for(len(self._positions))
         others = self._others(self._table.sample)
         for _ in range(ROUNDS):
             rows = pa.concat_tables([self._own, others])
@@ -135,6 +136,11 @@ class FewRows:
                 return None  # a row that the sample's codes select, and DuckDB does not
             others = pa.concat_tables([others, wrong])
         return None
+
+    @cached_property
+    def _sampled(self) -> int:
+        """How many of the child's rows are in the shared sample."""
+        return int(np.count_nonzero(np.isin(self._table.sample["r"].to_numpy(), self._positions)))
 
     def _others(self, rows: pa.Table) -> pa.Table:
         """Those of some rows that the child does not have, without their positions."""
@@ -154,10 +160,10 @@ class FewRows:
 
     def identify(self, places: Sequence[int]) -> bool:
         """See `query.Rows`."""
+        sampled = self._sampled  # makes the shared sample
         same = " AND ".join(f"own.v{place} = few.v{place}" for place in places)
         matched = "SELECT count(*) FROM {} AS own SEMI JOIN few ON {}"
-        own = np.isin(self._table.sample["r"].to_numpy(), self._positions)
-        if self._first(matched.format("shared_sample", same)) != (np.count_nonzero(own),):
+        if self._first(matched.format("shared_sample", same)) != (sampled,):
             return False  # most columns identify nothing, which a few rows show
         return self._first(matched.format(self._table.name, same)) == (len(self._positions),)
 
@@ -179,15 +185,12 @@ class RowsByNumber:
     """
 
     def __init__(self, numbers: Numbers, count: int) -> None:
-        self._order = np.argsort(numbers, kind="stable")
-        self._starts = np.concatenate([[0], np.cumsum(np.bincount(numbers, minlength=count))])
+        self._rows = Lists.by_owner(numbers, np.arange(len(numbers)), count)
 
     def few_of(self, child: Numbers) -> Few | None:
         """The rows that a child has, given its rows' numbers; None where it has some of equal rows only."""
         ids, wanted = np.unique(child, return_counts=True)
-        starts, sizes = self._starts[ids], self._starts[ids + 1] - self._starts[ids]
-        if (wanted < sizes).any():
+        own = self._rows.taken(ids)
+        if (wanted < own.sizes).any():
             return None
-        ends = np.cumsum(sizes)
-        places = np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - ends + sizes, sizes)
-        return Few(positions=np.sort(self._order[places]), most=int(wanted.max(initial=0)))
+        return Few(positions=np.sort(own.items), most=int(wanted.max(initial=0)))

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from r2d2.recipes.columns import PredicateColumn
+from r2d2.recipes.columns import PredicateColumn, places_shown
 from r2d2.recipes.keys import listable
 from r2d2.recipes.labels import AMBIGUOUS, FREE, NEGATIVE, POSITIVE, Labels
-from r2d2.recipes.learn import MAX_CONSTANTS, Codes, Mask, Sample, learn, selected
+from r2d2.recipes.learn import Codes, Mask, Sample, constants_for, learn, selected
 from r2d2.recipes.predicates import Predicate, renumbered
 
 _MOST_KEY = 1 << 62
@@ -77,14 +77,14 @@ class HeldRows:
 
     def predicate(self, *, distinct: bool) -> Predicate | None:
         """See `query.Rows`."""
-        shown = [place for place, column in enumerate(self.columns) if column.shared or not distinct]
+        shown = places_shown(self.columns, distinct=distinct)
         kept = self._labels != FREE
         positive = kept & (self._wanted > 0) if distinct else self._labels == POSITIVE
         other = kept & (self._wanted == 0) if distinct else self._labels == NEGATIVE
         if not shown:
             return None
         rows = np.flatnonzero(positive | other)
-        most_constants = min(MAX_CONSTANTS, max(8, int(np.count_nonzero(positive)) // 2))
+        most_constants = constants_for(int(np.count_nonzero(positive)))
         found = learn(_part(self._table.sample, rows, shown, positive[rows], most_constants))
         if found is None:
             return None

@@ -94,6 +94,11 @@ def _coded(values: pa.ChunkedArray, column: PredicateColumn) -> tuple[Codes, lis
     return ranks[places], domain
 
 
+def constants_for(rows: int) -> int:
+    """How many values a predicate of so many rows may name: a list of the rows is no rule."""
+    return min(MAX_CONSTANTS, max(8, rows // 2))
+
+
 def learn(sample: Sample) -> Predicate | None:
     """The simplest predicate found that is right about every row of a sample; None where none is simple enough."""
     if not sample.wanted.any():

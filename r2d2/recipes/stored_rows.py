@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from r2d2.recipes.columns import PredicateColumn
+from r2d2.recipes.columns import PredicateColumn, places_shown
 from r2d2.recipes.keys import listable
 from r2d2.recipes.labels import AMBIGUOUS, FREE, NEGATIVE, POSITIVE, Labels
-from r2d2.recipes.learn import MAX_CONSTANTS, Sample, learn
+from r2d2.recipes.learn import Sample, constants_for, learn
 from r2d2.recipes.predicates import Predicate, duck_sql, renumbered
 from r2d2.recipes.rows import first_row
 
@@ -92,7 +92,7 @@ class StoredRows:
 
     def predicate(self, *, distinct: bool) -> Predicate | None:
         """See `query.Rows`."""
-        shown = [place for place, column in enumerate(self.columns) if column.shared or not distinct]
+        shown = places_shown(self.columns, distinct=distinct)
         usable = [self.columns[place] for place in shown]
         positive, other = ("n > 0", "n = 0") if distinct else (f"y = {POSITIVE}", f"y = {NEGATIVE}")
         values = ", ".join(f"v{place}" for place in shown)
@@ -101,7 +101,7 @@ class StoredRows:
         self._hash(values)
         sides = f"count(*) FILTER ({positive}), count(*) FILTER ({other})"
         wanted, most = self._first(f"SELECT {sides} FROM labelled") or (0, 0)
-        most_constants = min(MAX_CONSTANTS, max(8, wanted // 2))
+        most_constants = constants_for(wanted)
         rows = self._examples(values, positive, other, whole=max(wanted, most) <= SAMPLE_ROWS // 2)
         names = [f"v{place}" for place in shown]
         for _ in range(ROUNDS):

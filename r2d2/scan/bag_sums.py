@@ -57,17 +57,18 @@ class BagSum:
     def of(cls, first: npt.NDArray[Any], second: npt.NDArray[Any], counts: npt.NDArray[Any] | None) -> BagSum:
         """The sums of fingerprints, given by their lanes; counts of None count each once."""
         a, b = first.view(np.uint64), second.view(np.uint64)
-        words = (a, b, _mixed(a + b * _ODD), _mixed(b ^ _mixed(a)))
+        words = (a, b, mixed(a + b * ODD), mixed(b ^ mixed(a)))
         times = None if counts is None else counts.astype(np.uint64)
         added = [int((word if times is None else word * times).sum(dtype=np.uint64)) for word in words]
         rows = len(a) if counts is None else int(counts.sum())
         return cls(rows=rows, words=(added[0], added[1], added[2], added[3]))
 
 
-_ODD = np.uint64(0x9E3779B97F4A7C15)
+ODD = np.uint64(0x9E3779B97F4A7C15)
+"""The golden ratio in 64 bits, which keeps apart what is added."""
 
 
-def _mixed(words: Words) -> Words:
+def mixed(words: Words) -> Words:
     """A permutation of 64-bit words in which each bit depends on all (the finaliser of SplitMix64)."""
     words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

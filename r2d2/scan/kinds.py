@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from r2d2.scan.bag_sums import ODD, mixed
+
 Numbers = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
@@ -32,6 +34,12 @@ class Lists:
     def of(cls, owners: Numbers, items: npt.NDArray[Any], count: int) -> Lists:
         """So many lists of items that belong to owners, given ascending."""
         return cls(starts=np.concatenate([[0], np.cumsum(np.bincount(owners, minlength=count))]), items=items)
+
+    @classmethod
+    def by_owner(cls, owners: npt.NDArray[Any], items: npt.NDArray[Any], count: int) -> Lists:
+        """So many lists of items that belong to owners in any order; those of one stay in their order."""
+        order = np.argsort(owners, kind="stable")
+        return cls.of(owners[order], items[order], count)
 
     @classmethod
     def joined(cls, parts: Sequence[Lists]) -> Lists:
@@ -167,12 +175,10 @@ def _groups(lists: Lists) -> tuple[npt.NDArray[np.intp], Numbers]:
 
 
 def _hashes(lists: Lists) -> npt.NDArray[np.uint64]:
-    """Of each list: a sum over its items and where in it they are (each word mixed as SplitMix64 does)."""
+    """Of each list: a sum over its items and where in it they are."""
     place = (np.arange(len(lists.items)) - np.repeat(lists.starts[:-1], lists.sizes)).astype(np.uint64)
-    words = lists.items.astype(np.uint64) + (place + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(words ^ (words >> np.uint64(31)), dtype=np.uint64)])
+    words = mixed(lists.items.astype(np.uint64) + (place + np.uint64(1)) * ODD)
+    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(words, dtype=np.uint64)])
     found: npt.NDArray[np.uint64] = sums[lists.starts[1:]] - sums[lists.starts[:-1]]
     return found
 

@@ -1,7 +1,7 @@
 """Kernel: which of several tables hold each row of some children, in one bucket of fingerprints.
 
-Where a table was sampled, only fingerprints that all samples would have
-kept are looked at: a row among them that no table holds is nowhere, and nothing else is said.
+Where a table was sampled, only fingerprints that all samples would have kept are looked at: a row among them that no
+other table holds is nowhere, and nothing else is said.
 """
 
 from __future__ import annotations

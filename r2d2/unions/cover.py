@@ -136,8 +136,7 @@ class Holders:
 
 def _by_table(held: Lists) -> Lists:
     """By table, what it holds."""
-    order = np.argsort(held.items, kind="stable")
-    return Lists.of(held.items[order], held.owners[order], 1 + int(held.items.max(initial=-1)))
+    return Lists.by_owner(held.items, held.owners, 1 + int(held.items.max(initial=-1)))
 
 
 def _at(lists: Lists, table: int) -> Numbers:

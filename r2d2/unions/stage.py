@@ -134,11 +134,10 @@ class _Search:
         """The unions among the children, by child."""
         while unanswered := [q for q in self.open_questions() if self._answer(q) is None]:
             self._ask(unanswered)  # a table that fails opens questions about others
-        unions = [union for group in self._by_group() for union in group]
-        return sorted(unions, key=lambda union: union.child)
+        return sorted(self._unions(), key=lambda union: union.child)
 
-    def _by_group(self) -> Iterator[Iterator[Union]]:
-        """The unions by who holds which rows, which is unpacked once for all children of a group."""
+    def _unions(self) -> Iterator[Union]:
+        """The unions, group by group: who holds which rows is unpacked once for all children of one."""
         groups: dict[tuple[int, int], tuple[Answers, list[tuple[Question, Answer]]]] = {}
         for question in self.open_questions():
             known = self._answer(question)
@@ -147,7 +146,10 @@ class _Search:
                 groups.setdefault((id(answers), answer.group), (answers, []))[1].append((question, answer))
         for (_, group), (answers, asked) in groups.items():
             holders = Holders(answers.kinds(group))
-            yield (union for one in asked if (union := _union(holders, *one)) is not None)
+            for question, answer in asked:
+                union = _union(holders, question, answer)
+                if union is not None:
+                    yield union
 
     def open_questions(self) -> list[Question]:
         """About the children that no table alone holds and that samples do not refute."""
