@@ -49,8 +49,9 @@ def connect(limits: KernelLimits) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection to an in-memory database that nobody else uses meanwhile.
 
     It believes no statistics, downloads no extensions, and cleans up what it spilled. To make a database takes some 30
-    ms of processor time, so those that were used without an error and spilled nothing wait for the next call; what a
-    connection had created or registered went with it.
+    ms of processor time, so those that were used without an error and spilled nothing wait for the next call. What a
+    connection had created went with it; filesystems are the database's own and are taken from it, since the next call
+    may come with other credentials.
     """
     root = _idle_database(limits) or _new_database(limits)
     with _private_folder() as folder:
@@ -59,6 +60,7 @@ def connect(limits: KernelLimits) -> Iterator[duckdb.DuckDBPyConnection]:
         try:
             with _connected(root, scratch) as connection:
                 yield connection
+            _unregister_filesystems(root)
             is_sound = not os.path.exists(scratch)
         finally:
             if is_sound:
@@ -93,6 +95,11 @@ def _new_database(limits: KernelLimits) -> duckdb.DuckDBPyConnection:
             "autoload_known_extensions": False,
         }
     )
+
+
+def _unregister_filesystems(root: duckdb.DuckDBPyConnection) -> None:
+    for name in root.list_filesystems():
+        root.unregister_filesystem(name)
 
 
 @contextmanager

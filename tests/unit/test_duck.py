@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import os
 import stat
 import tempfile
@@ -10,10 +11,12 @@ import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from r2d2.scan import duck
 from r2d2.scan.duck import KernelLimits, connect
@@ -53,6 +56,30 @@ def test_what_a_kernel_made_is_gone() -> None:
         assert connection.sql(names).fetchall() == []
         settings = "SELECT current_setting('preserve_insertion_order'), current_setting('TimeZone')"
         assert connection.sql(settings).fetchall() == [(False, "UTC")]
+
+
+def test_each_kernel_reads_from_the_store_that_is_meant_now() -> None:
+    class Store(MemoryFileSystem):
+        protocol = ("first", "second")  # a database lists only the first
+        cachable = False
+        text = ""
+
+        def glob(self, path: str, **_: Any) -> list[str]:
+            return [path]
+
+        def open(self, *_: Any, **__: Any) -> io.BytesIO:
+            return io.BytesIO(self.text.encode())
+
+        def size(self, _: str) -> int:
+            return len(self.text)
+
+    for text in ("one", "two"):
+        store = Store()
+        store.text = text
+        with connect(LIMITS) as connection:
+            connection.register_filesystem(store)
+            assert connection.sql("SELECT content FROM read_text('first://x')").fetchall() == [(text,)]
+        assert waiting() == 1
 
 
 def test_a_database_with_an_error_is_not_used_again() -> None:
