@@ -6,12 +6,13 @@ Rows are numbered by their fingerprints under the child's columns, so equal rows
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from r2d2.scan.compare import numbered
+from r2d2.scan.kinds import Lists
 from r2d2.scan.reports import Words
 
 PART_ROWS = 4_000_000
@@ -26,6 +27,8 @@ Fingerprints = tuple[Words, Words]
 Numbers = npt.NDArray[np.int64]
 Counts = npt.NDArray[np.int64]
 """By number."""
+Positions = npt.NDArray[np.int64]
+"""Of rows in their table."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,3 +89,76 @@ def label_rows(
     if free is not None:
         labels[free[numbers]] = FREE
     return Labels(numbers=numbers, wanted=wanted, labels=labels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """Labels as positions, for tables of which a child has few rows, or of which it does not matter who gets some.
+
+    Attributes:
+        positive: Rows all equals of which the child has, ascending.
+        ambiguous: Rows of which it has some of the equal ones, ascending.
+        numbers: Of the ambiguous rows.
+        needed: How often the child has each ambiguous row.
+        most: How often it has one row at most.
+        free: By row of the table, whether it does not matter; None where that is nowhere so.
+    """
+
+    positive: Positions
+    ambiguous: Positions
+    numbers: Numbers
+    needed: Counts
+    most: int
+    free: npt.NDArray[np.bool_] | None = None
+
+    @classmethod
+    def of(cls, labels: Labels) -> Wanted:
+        """The same as labels of all rows."""
+        is_free = labels.labels == FREE
+        ambiguous = np.flatnonzero(labels.labels == AMBIGUOUS)
+        return cls(
+            positive=np.flatnonzero(labels.labels == POSITIVE),
+            ambiguous=ambiguous,
+            numbers=labels.numbers[ambiguous],
+            needed=labels.wanted[ambiguous],
+            most=int(labels.wanted[~is_free].max(initial=0)),
+            free=is_free if is_free.any() else None,
+        )
+
+    def settled(self, picked: npt.NDArray[np.bool_]) -> Wanted:
+        """The same where, of the ambiguous rows, those that are picked are the child's."""
+        nothing = np.empty(0, np.int64)
+        own = self.ambiguous[picked[self.ambiguous]]
+        return replace(self, positive=merged(self.positive, own), ambiguous=nothing, numbers=nothing, needed=nothing)
+
+
+def merged(positions: Positions, others: Positions) -> Positions:
+    """Different positions in one ascending list."""
+    return np.sort(np.concatenate([positions, others])) if len(others) else positions
+
+
+class RowsByNumber:
+    """Where the rows of each number are in a table.
+
+    Args:
+        numbers: Of its rows.
+        count: How many numbers there are.
+    """
+
+    def __init__(self, numbers: Numbers, count: int) -> None:
+        self._rows = Lists.by_owner(numbers, np.arange(len(numbers)), count)
+
+    def wanted_by(self, child: Numbers) -> Wanted:
+        """The rows that a child wants, given its rows' numbers."""
+        ids, times = np.unique(child, return_counts=True)
+        own = self._rows.taken(ids)
+        numbers, needed = np.repeat(ids, own.sizes), np.repeat(times, own.sizes)
+        is_ambiguous = needed < np.repeat(own.sizes, own.sizes)
+        rows = np.argsort(own.items[is_ambiguous])
+        return Wanted(
+            positive=np.sort(own.items[~is_ambiguous]),
+            ambiguous=own.items[is_ambiguous][rows],
+            numbers=numbers[is_ambiguous][rows],
+            needed=needed[is_ambiguous][rows],
+            most=int(times[own.sizes > 0].max(initial=0)),
+        )

@@ -19,9 +19,8 @@ import numpy as np
 from r2d2.errors import TableFault
 from r2d2.model import LeafPath, fold, leaf_key, leaf_path, leaves, schema_from_bytes
 from r2d2.recipes.columns import PredicateColumn, predicate_columns
-from r2d2.recipes.few_rows import RowsByNumber, are_few
 from r2d2.recipes.keys import KeyList
-from r2d2.recipes.labels import Fingerprints, Numbers, label_rows, number_rows
+from r2d2.recipes.labels import Fingerprints, Numbers, RowsByNumber, label_rows, number_rows
 from r2d2.recipes.predicates import spark_sql
 from r2d2.recipes.query import Found, Rows, find_query
 from r2d2.recipes.rows import Load, load_rows
@@ -219,11 +218,9 @@ class _Numbered:
         return RowsByNumber(self._own, self._count)
 
     def _labelled(self, child: Numbers) -> AbstractContextManager[Rows]:
-        if not self._parent.is_held and are_few(len(child), len(self._own)):
-            few = self._by_number.few_of(child)
-            if few is not None:
-                return self._parent.large.few(few)
-        return self._parent.labelled(label_rows(self._own, np.bincount(child, minlength=self._count)))
+        if self._parent.is_held:
+            return self._parent.labelled(label_rows(self._own, np.bincount(child, minlength=self._count)))
+        return self._parent.wanted(self._by_number.wanted_by(child))
 
 
 def _answer(

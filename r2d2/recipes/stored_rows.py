@@ -1,11 +1,15 @@
 """Rows of a large parent in DuckDB: a predicate is learned on samples, and tried on all rows.
 
-The rows about which it was wrong join the sample. Samples depend on values alone, not on how the files are cut.
+The rows about which it was wrong join the sample. Samples depend on values alone, not on how the files are cut. Values
+stay in DuckDB; which rows a child wants is told by their positions, and what is asked of all rows is one scan each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import duckdb
@@ -14,172 +18,283 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from r2d2.recipes.columns import PredicateColumn, places_shown
+from r2d2.recipes.held_rows import HeldRows, HeldTable
 from r2d2.recipes.keys import listable
-from r2d2.recipes.labels import AMBIGUOUS, FREE, NEGATIVE, POSITIVE, Labels
-from r2d2.recipes.learn import Sample, constants_for, learn
+from r2d2.recipes.labels import NEGATIVE, POSITIVE, Labels, Positions, Wanted, merged
+from r2d2.recipes.learn import Mask, Sample, constants_for, learn
 from r2d2.recipes.predicates import Predicate, duck_sql, renumbered
 from r2d2.recipes.rows import first_row
 
 SAMPLE_ROWS = 20_000
 """Rows of a sample: up to half of them wanted, up to half not."""
+LEAST_OTHERS = 4_000
+"""Of those that are not wanted so many, where fewer are wanted."""
 MISTAKES = 1_000
 """Wrongly selected, and wrongly left out, rows that join a sample after a trial."""
 ROUNDS = 8
+_AMPLE = 4
+"""So many times the rows that are looked for hold enough without repetitions, mostly."""
+
+
+class StoredTable:
+    """A table in DuckDB, whose rows are asked about by their positions.
+
+    Args:
+        connection: Where the table is; it keeps the order of rows.
+        name: Its name.
+        columns: Whose values it has, as v0, v1, ….
+    """
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, name: str, columns: Sequence[PredicateColumn]) -> None:
+        self.columns = columns
+        self.name = name
+        self.connection = connection
+        self.values = [f"v{place}" for place in range(len(columns))]
+        self._orders: dict[tuple[int, ...], RowOrder] = {}
+        (self.rows,) = first_row(connection, f"SELECT count(*) FROM {name}") or (0,)
+
+    def order(self, places: Sequence[int]) -> RowOrder:
+        """The order of its rows by hashes of some columns."""
+        key = tuple(places)
+        if key not in self._orders:
+            self._orders[key] = RowOrder(self, key)
+        return self._orders[key]
+
+    def fetched(self, positions: Positions) -> pa.Table:
+        """The values of rows, in the order of their positions as given."""
+        with self.given("fetched_rows", {"r": positions, "i": np.arange(len(positions))}) as given:
+            sql = f"SELECT {_listed(self.values)} FROM {self.name} AS own JOIN {given} ON own.rowid = {given}.r"
+            return self.connection.sql(f"{sql} ORDER BY {given}.i").to_arrow_table()
+
+    def fulfil(self, test: str) -> Mask:
+        """Which rows fulfil a condition."""
+        told = self.connection.sql(f"SELECT ({test}) IS TRUE AS told FROM {self.name}").to_arrow_table()
+        mask: Mask = told["told"].to_numpy()
+        return mask
+
+    @contextmanager
+    def given(self, name: str, columns: Mapping[str, npt.NDArray[Any]]) -> Iterator[str]:
+        """Numbers as a table of a name, while the context lasts."""
+        self.connection.register(name, pa.table(dict(columns)))
+        try:
+            yield name
+        finally:
+            self.connection.unregister(name)
+
+
+class RowOrder:
+    """Rows of a table in the order of a hash of some of their values; equal ones are represented by the first.
+
+    Args:
+        table: The table.
+        places: The columns.
+    """
+
+    def __init__(self, table: StoredTable, places: Sequence[int]) -> None:
+        self._table = table
+        hashed = f"SELECT hash({_listed(f'v{place}' for place in places)}) AS w FROM {table.name}"
+        words = table.connection.sql(hashed).to_arrow_table()["w"].to_numpy()
+        order = np.argsort(words, kind="stable")
+        begins = np.ones(len(order), bool)
+        begins[1:] = np.diff(words[order]) != 0
+        self._ranks = np.empty(len(order), np.int32)
+        self._ranks[order] = np.cumsum(begins) - 1
+        self._firsts = order[begins]
+
+    def least(self, positions: Positions, rows: int) -> Positions:
+        """Up to so many of some rows, without repetitions: those of the least hashes, in their order."""
+        ranks = self._ranks[positions]
+        if len(ranks) > 2 * _AMPLE * rows:
+            near = ranks <= np.partition(ranks, _AMPLE * rows)[_AMPLE * rows]
+            found, firsts = np.unique(ranks[near], return_index=True)
+            if len(found) >= rows:
+                positions, ranks = positions[near][firsts], found
+        _, firsts = np.unique(ranks, return_index=True)
+        chosen: Positions = positions[firsts[:rows]]
+        return chosen
+
+    def first_of(self, chosen: Mask, rows: int) -> pa.Table:
+        """The values of up to so many of the chosen rows, likewise."""
+        held, values = self._head
+        usable = np.flatnonzero(chosen[held])
+        if len(usable) >= rows or len(held) == len(self._firsts):
+            return values.take(pa.array(usable[:rows]))
+        size = 2 * len(held)
+        while True:
+            part = self._firsts[:size]
+            part = part[chosen[part]]
+            if len(part) >= rows or size >= len(self._firsts):
+                return self._table.fetched(part[:rows])
+            size *= 4
+
+    @cached_property
+    def _head(self) -> tuple[Positions, pa.Table]:
+        """The first rows, of which most children want few."""
+        held = self._firsts[:SAMPLE_ROWS]
+        return held, self._table.fetched(held)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sides:
+    """Rows that a predicate must select, and whether it must not select each row of the table."""
+
+    wanted: Positions
+    is_other: Mask
 
 
 class StoredRows:
-    """Labelled rows of a table in DuckDB; see `query.Rows`.
-
-    They are the view `labelled`: the values v0, v1, …, a number of each row (f), how often the child has it (n), and
-    the label (y). A connection has one such view at a time, until `close`.
+    """Labelled rows of a stored table; see `query.Rows`. A connection has one at a time, until `close`.
 
     Args:
-        connection: Where the table is.
-        table: Its name.
-        columns: The parent's, whose values the table has.
-        labels: Of its rows, in their order.
+        table: The table.
+        wanted: What a child wants of it.
     """
 
-    def __init__(
-        self, connection: duckdb.DuckDBPyConnection, table: str, columns: Sequence[PredicateColumn], labels: Labels
-    ) -> None:
-        self.columns = columns
-        self._connection = connection
-        kept = labels.labels != FREE
-        fields: dict[str, npt.NDArray[Any]] = {"f": labels.numbers, "n": labels.wanted, "y": labels.labels}
-        if not kept.all():
-            connection.register("found_kept", pa.table({"kept": kept}))
-            connection.execute(
-                f"CREATE TEMP TABLE part AS SELECT * EXCLUDE kept FROM {table} POSITIONAL JOIN found_kept WHERE kept"
-            )
-            connection.unregister("found_kept")
-            table, fields = "part", {name: values[kept] for name, values in fields.items()}
-        connection.register("found_labels", pa.table(fields))
-        connection.execute("CREATE TEMP TABLE labels AS SELECT * FROM found_labels")
-        connection.unregister("found_labels")
-        connection.execute(f"CREATE TEMP VIEW labelled AS SELECT * FROM {table} POSITIONAL JOIN labels")
+    def __init__(self, table: StoredTable, wanted: Wanted) -> None:
+        self.columns = table.columns
+        self._table, self._wanted = table, wanted
+        self._needed = merged(wanted.positive, wanted.ambiguous)
 
     def close(self) -> None:
-        """Remove what was made of the labels."""
-        for kind, name in (("VIEW", "hashed"), ("TABLE", "hashes"), ("VIEW", "labelled"), ("TABLE", "labels")):
-            self._connection.execute(f"DROP {kind} IF EXISTS {name}")
-        self._connection.execute("DROP TABLE IF EXISTS part")
+        """Remove what was made of the wanted rows."""
+        self._table.connection.execute("DROP TABLE IF EXISTS wanted")
 
     def counts(self) -> tuple[int, int, int]:
         """See `query.Rows`."""
-        sides = f"count(*) FILTER (y = {NEGATIVE}), count(*) FILTER (y = {AMBIGUOUS}), coalesce(max(n), 0)"
-        negatives, ambiguous, most = self._first(f"SELECT {sides} FROM labelled") or (0, 0, 0)
-        return negatives, ambiguous, most
+        wanted = self._wanted
+        others = self._table.rows - len(wanted.positive) - len(wanted.ambiguous)
+        if wanted.free is not None:
+            others -= int(np.count_nonzero(wanted.free))
+        return others, len(wanted.ambiguous), wanted.most
 
     def settle(self) -> None:
         """See `query.Rows`."""
-        for place, column in enumerate(self.columns):
-            if column.shared or column.kind.is_float:
-                continue
-            picked = self._first(
-                f"SELECT v FROM (SELECT f, v{place} AS v, any_value(n) AS n, count(*) AS m FROM labelled "
-                f"WHERE y = {AMBIGUOUS} GROUP BY f, v) WHERE n = m GROUP BY v HAVING count(*) = "
-                f"(SELECT count(DISTINCT f) FROM labelled WHERE y = {AMBIGUOUS}) ORDER BY v NULLS LAST LIMIT 1",
-            )
-            if picked is not None:
-                value = f"v{place} IS NULL" if picked[0] is None else f"v{place} = {column.duck_literal(picked[0])}"
-                settled = f"CASE WHEN coalesce({value}, false) THEN {POSITIVE} ELSE {NEGATIVE} END"
-                self._connection.execute(
-                    "CREATE OR REPLACE TEMP TABLE labels AS SELECT f, n, "
-                    f"CAST(CASE WHEN y = {AMBIGUOUS} THEN {settled} ELSE y END AS TINYINT) AS y FROM labelled"
+        asked, name = self._wanted, self._table.name
+        given = {"r": asked.ambiguous, "f": asked.numbers, "n": asked.needed}
+        with self._table.given("ambiguous", given) as ambiguous:
+            for place, column in enumerate(self.columns):
+                if column.shared or column.kind.is_float:
+                    continue
+                picked = self._first(
+                    f"SELECT v FROM (SELECT f, v{place} AS v, any_value(n) AS n, count(*) AS m FROM {name} AS own "
+                    f"JOIN {ambiguous} ON own.rowid = r GROUP BY f, v) WHERE n = m GROUP BY v HAVING count(*) = "
+                    f"(SELECT count(DISTINCT f) FROM {ambiguous}) ORDER BY v NULLS LAST LIMIT 1",
                 )
-                return
+                if picked is not None:
+                    is_null = picked[0] is None
+                    value = f"v{place} IS NULL" if is_null else f"v{place} = {column.duck_literal(picked[0])}"
+                    self._wanted = asked.settled(self._table.fulfil(value))
+                    return
 
     def predicate(self, *, distinct: bool) -> Predicate | None:
         """See `query.Rows`."""
         shown = places_shown(self.columns, distinct=distinct)
-        usable = [self.columns[place] for place in shown]
-        positive, other = ("n > 0", "n = 0") if distinct else (f"y = {POSITIVE}", f"y = {NEGATIVE}")
-        values = ", ".join(f"v{place}" for place in shown)
-        if not usable:
+        if not shown:
             return None
-        self._hash(values)
-        sides = f"count(*) FILTER ({positive}), count(*) FILTER ({other})"
-        wanted, most = self._first(f"SELECT {sides} FROM labelled") or (0, 0)
-        most_constants = constants_for(wanted)
-        rows = self._examples(values, positive, other, whole=max(wanted, most) <= SAMPLE_ROWS // 2)
-        names = [f"v{place}" for place in shown]
+        sides = self._sides(distinct=distinct)
+        names, usable = [f"v{place}" for place in shown], [self.columns[place] for place in shown]
+        most_constants = constants_for(len(sides.wanted))
+        rows = self._sampled(sides, shown)
         for _ in range(ROUNDS):
             labels = rows.column("wanted").to_numpy(zero_copy_only=False).astype(bool)
             found = learn(Sample.of(rows.select(names), usable, labels, most_constants))
             if found is None:
                 return None
             predicate = renumbered(found, shown)
-            test = duck_sql(predicate, self.columns)
-            missed, excess = f"{positive} AND NOT ({test})", f"{other} AND ({test})"
-            if self._first(f"SELECT 1 FROM labelled WHERE ({missed}) OR ({excess}) LIMIT 1") is None:
-                return predicate if distinct or self._settles(test) else None
-            sampled = (
-                self._sampled(values, missed, True, MISTAKES),
-                self._sampled(values, excess, False, MISTAKES),
-            )
-            rows = pa.concat_tables([rows, *sampled])
+            chosen = self._table.fulfil(duck_sql(predicate, self.columns))
+            missed = sides.wanted[~chosen[sides.wanted]]
+            excess = np.flatnonzero(chosen & sides.is_other)
+            if not len(missed) and not len(excess):
+                return predicate if distinct or self._settles(chosen) else None
+            order = self._table.order(shown)
+            wrong = (self._table.fetched(order.least(own, MISTAKES)) for own in (missed, excess))
+            rows = pa.concat_tables([rows, *map(_marked, wrong, (True, False))])
         return None
 
-    def _examples(self, values: str, positive: str, other: str, *, whole: bool) -> pa.Table:
-        """Rows to learn from, half of them wanted where there are many; `whole` says that none need to be left out."""
-        if whole:
-            flag = f"CASE WHEN {positive} THEN 1 WHEN {other} THEN 0 END"
-            flagged = f"SELECT DISTINCT {flag} AS wanted, w, {values} FROM hashed"
-            ordered = f"SELECT * FROM ({flagged}) WHERE wanted IS NOT NULL ORDER BY wanted DESC, w, {values}"
-            return self._connection.sql(f"SELECT {values}, wanted = 1 AS wanted FROM ({ordered})").to_arrow_table()
-        return pa.concat_tables(
-            self._sampled(values, condition, flag, SAMPLE_ROWS // 2)
-            for condition, flag in ((positive, True), (other, False))
-        )
+    def _sides(self, *, distinct: bool) -> _Sides:
+        asked = self._wanted
+        is_other = np.ones(self._table.rows, bool)
+        for own in (self._needed, asked.ambiguous) if distinct else (asked.positive, asked.ambiguous):
+            is_other[own] = False
+        if asked.free is not None:
+            is_other &= ~asked.free
+        return _Sides(wanted=self._needed if distinct else asked.positive, is_other=is_other)
 
-    def _sampled(self, values: str, condition: str, wanted: bool, rows: int) -> pa.Table:
-        """Rows under a condition, chosen and ordered by their values alone."""
-        least = f"SELECT DISTINCT w FROM hashed WHERE {condition} ORDER BY w LIMIT {rows}"
-        (last,) = self._first(f"SELECT max(w) FROM ({least})") or (None,)
-        chosen = "false" if last is None else f"{condition} AND w <= {last}::UBIGINT"
-        picked = f"SELECT DISTINCT w, {values} FROM hashed WHERE {chosen} ORDER BY w, {values} LIMIT {rows}"
-        table = self._connection.sql(f"SELECT {values} FROM ({picked})").to_arrow_table()
-        return table.append_column("wanted", pa.array(np.full(table.num_rows, wanted)))
+    def _sampled(self, sides: _Sides, shown: Sequence[int]) -> pa.Table:
+        """Rows of both sides to learn from, chosen and ordered by their values alone."""
+        most = SAMPLE_ROWS // 2
+        order = self._table.order(shown)
+        wanted = self._table.fetched(order.least(sides.wanted, most))
+        others = order.first_of(sides.is_other, min(most, max(LEAST_OTHERS, len(sides.wanted))))
+        return pa.concat_tables([_marked(wanted, True), _marked(others, False)])
 
-    def _hash(self, values: str) -> None:
-        """Make the view `hashed` of the labelled rows, each with a hash of some of its values (w)."""
-        self._connection.execute(f"CREATE OR REPLACE TEMP TABLE hashes AS SELECT hash({values}) AS w FROM labelled")
-        self._connection.execute("CREATE OR REPLACE TEMP VIEW hashed AS SELECT * FROM labelled POSITIONAL JOIN hashes")
-
-    def _settles(self, test: str) -> bool:
-        """Whether a predicate selects each ambiguous row as often as the child has it."""
-        chosen = f"count(*) FILTER ({test})"
-        sql = f"SELECT f FROM labelled WHERE y = {AMBIGUOUS} GROUP BY f HAVING {chosen} <> any_value(n) LIMIT 1"
-        return self._first(sql) is None
+    def _settles(self, chosen: Mask) -> bool:
+        """Whether the rows that a predicate chose are, of each ambiguous row, as many as the child has."""
+        asked = self._wanted
+        _, firsts, groups = np.unique(asked.numbers, return_index=True, return_inverse=True)
+        counts = np.bincount(groups[chosen[asked.ambiguous]], minlength=len(firsts))
+        return bool((counts == asked.needed[firsts]).all())
 
     def key_columns(self) -> list[int]:
         """See `query.Rows`."""
         usable = listable(self.columns)
-        if not usable:
+        if not usable or not len(self._wanted.positive):
             return []
         counts = ", ".join(f"count(v{place}), approx_count_distinct(v{place})" for place in usable)
-        (rows, *counted) = self._first(f"SELECT count(*), {counts} FROM labelled WHERE y = {POSITIVE}") or (0,)
+        (rows, *counted) = self._first(f"SELECT count(*), {counts} FROM {self._listed_rows}") or (0,)
         found = [
             (-different, place)
             for place, filled, different in zip(usable, counted[::2], counted[1::2], strict=True)
-            if filled == rows and rows
+            if filled == rows
         ]
         return [place for _, place in sorted(found)]
 
     def identify(self, places: Sequence[int]) -> bool:
         """See `query.Rows`."""
-        names = ", ".join(f"v{place}" for place in places)
-        sides = f"bool_or(y = {POSITIVE}) AND bool_or(y <> {POSITIVE})"
-        ambiguous = self._first(f"SELECT 1 FROM labelled WHERE y = {AMBIGUOUS} LIMIT 1")
-        mixed = f"SELECT 1 FROM labelled GROUP BY {names} HAVING {sides} LIMIT 1"
-        return ambiguous is None and self._first(mixed) is None
+        if len(self._wanted.ambiguous):
+            return False
+        if not self._examples.identify(places):
+            return False  # most columns identify nothing, which a few rows show
+        same = " AND ".join(f"own.v{place} = wanted.v{place}" for place in places)
+        matched = f"SELECT own.rowid AS r FROM {self._table.name} AS own SEMI JOIN {self._listed_rows} ON {same}"
+        positions = self._table.connection.sql(matched).to_arrow_table()["r"].to_numpy()
+        return not self._key_sides.is_other[positions].any()
 
     def keys(self, places: Sequence[int]) -> pa.Table:
         """See `query.Rows`."""
-        names = ", ".join(f"v{place}" for place in places)
-        sql = f"SELECT DISTINCT {names} FROM labelled WHERE y = {POSITIVE} ORDER BY {names}"
-        return self._connection.sql(sql).to_arrow_table()
+        names = _listed(f"v{place}" for place in places)
+        return self._table.connection.sql(
+            f"SELECT DISTINCT {names} FROM {self._listed_rows} ORDER BY {names}"
+        ).to_arrow_table()
+
+    @cached_property
+    def _key_sides(self) -> _Sides:
+        return self._sides(distinct=False)
+
+    @cached_property
+    def _examples(self) -> HeldRows:
+        rows = self._sampled(self._key_sides, places_shown(self.columns, distinct=False))
+        labels = np.where(rows.column("wanted").to_numpy(zero_copy_only=False), POSITIVE, NEGATIVE).astype(np.int8)
+        numbers = np.arange(rows.num_rows)
+        table = HeldTable(rows.select(self._table.values), self.columns)
+        return HeldRows(table, Labels(numbers=numbers, wanted=np.ones_like(numbers), labels=labels))
+
+    @cached_property
+    def _listed_rows(self) -> str:
+        """The name of a table of the wanted rows, with the columns that a key list may have."""
+        names = _listed(f"v{place}" for place in listable(self.columns))
+        with self._table.given("wanted_positions", {"r": self._wanted.positive}) as given:
+            own = f"SELECT {names} FROM {self._table.name} AS own JOIN {given} ON own.rowid = {given}.r"
+            self._table.connection.execute(f"CREATE OR REPLACE TEMP TABLE wanted AS {own}")
+        return "wanted"
 
     def _first(self, sql: str) -> tuple[Any, ...] | None:
-        return first_row(self._connection, sql)
+        return first_row(self._table.connection, sql)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names)
+
+
+def _marked(rows: pa.Table, wanted: bool) -> pa.Table:
+    return rows.append_column("wanted", pa.array(np.full(rows.num_rows, wanted)))

@@ -11,13 +11,12 @@ import numpy as np
 import pyarrow as pa
 
 from r2d2.recipes.columns import Kind, PredicateColumn
-from r2d2.recipes.few_rows import LargeTable
 from r2d2.recipes.held_rows import HeldRows, HeldTable
-from r2d2.recipes.labels import Fingerprints, Labels
+from r2d2.recipes.labels import Fingerprints, Labels, Wanted
 from r2d2.recipes.query import Rows
 from r2d2.recipes.rows import Load, first_row
 from r2d2.recipes.small_rows import WantedTable, small_tables
-from r2d2.recipes.stored_rows import StoredRows
+from r2d2.recipes.stored_rows import StoredRows, StoredTable
 from r2d2.scan.duck import KernelLimits, connect
 from r2d2.scan.rowhash import RowHasher
 
@@ -82,9 +81,8 @@ class SearchTable:
         return self._rows is not None
 
     @cached_property
-    def large(self) -> LargeTable:
-        """For children that have few of its rows, where it is not held."""
-        return LargeTable(self._connection, self._name, self.columns)
+    def _stored(self) -> StoredTable:
+        return StoredTable(self._connection, self._name, self.columns)
 
     @contextmanager
     def labelled(self, labels: Labels) -> Iterator[Rows]:
@@ -92,7 +90,13 @@ class SearchTable:
         if self._held is not None:
             yield HeldRows(self._held, labels)
             return
-        rows = StoredRows(self._connection, self._name, self.columns, labels)
+        with self.wanted(Wanted.of(labels)) as rows:
+            yield rows
+
+    @contextmanager
+    def wanted(self, wanted: Wanted) -> Iterator[Rows]:
+        """The same for a table that is not held, given what a child wants of it."""
+        rows = StoredRows(self._stored, wanted)
         try:
             yield rows
         finally:

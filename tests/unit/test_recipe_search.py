@@ -17,10 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r2d2.recipes import few_rows, labels, stored_rows
+from r2d2.recipes import labels, stored_rows
 from r2d2.recipes.columns import Kind, PredicateColumn, predicate_columns
-from r2d2.recipes.few_rows import RowsByNumber
-from r2d2.recipes.labels import label_rows, number_rows
+from r2d2.recipes.labels import RowsByNumber, label_rows, number_rows
 from r2d2.recipes.predicates import Condition, Predicate, duck_sql, spark_sql
 from r2d2.recipes.query import Found, Rows, find_query
 from r2d2.recipes.tables import SearchTable
@@ -98,16 +97,16 @@ def labelled(
     connection: duckdb.DuckDBPyConnection, rows: Sequence[Row], child: Sequence[Row], where: str
 ) -> Iterator[Rows]:
     """The rows of a parent, labelled by those of a child."""
+    connection.execute("SET preserve_insertion_order = true")
     numbers = {row: number for number, row in enumerate(dict.fromkeys(map(projected, rows)))}
     parent = table_of(connection, "parent", rows, numbers, where)
     other = table_of(connection, "child", child, numbers, where)
     (own, theirs), count = number_rows([parent.fingerprints(0), other.fingerprints(0)])
-    few = RowsByNumber(own, count).few_of(theirs) if where == "few" else None
-    with (
-        parent.large.few(few)
-        if few is not None
-        else parent.labelled(label_rows(own, np.bincount(theirs, minlength=count))) as found
-    ):
+    if where == "by number":
+        rows_of = parent.wanted(RowsByNumber(own, count).wanted_by(theirs))
+    else:
+        rows_of = parent.labelled(label_rows(own, np.bincount(theirs, minlength=count)))
+    with rows_of as found:
         yield found
 
 
@@ -134,11 +133,10 @@ def stored(row: Row, place: int) -> Any:
 def small(where: str) -> Iterator[None]:
     """In DuckDB, small samples make the search learn from its mistakes."""
     with pytest.MonkeyPatch.context() as patch:
-        if where == "small samples":
+        if where in ("small samples", "by number"):
             patch.setattr(stored_rows, "SAMPLE_ROWS", 8)
+            patch.setattr(stored_rows, "LEAST_OTHERS", 2)
             patch.setattr(labels, "PART_ROWS", 8)
-        if where == "few":
-            patch.setattr(few_rows, "SAMPLE_ROWS", 8)
         yield
 
 
@@ -147,7 +145,7 @@ def query(rows: Sequence[Row], child: Sequence[Row], where: str = "memory") -> F
         return find_query(found, 1 << 20, frozenset())
 
 
-places = st.sampled_from(["memory", "DuckDB", "small samples", "few"])
+places = st.sampled_from(["memory", "DuckDB", "small samples", "by number"])
 
 
 @settings(max_examples=45)
@@ -179,7 +177,7 @@ def test_a_plain_predicate_is_found_where_rows_can_be_told_apart(rows: list[Row]
 def test_duckdb_sees_a_predicate_as_python_does(rows: list[Row], predicate: Predicate) -> None:
     with connect(KernelLimits()) as connection, labelled(connection, rows, [], "DuckDB"):
         names = ", ".join(f"v{place}" for place in range(len(COLUMNS)))
-        chosen = connection.execute(f"SELECT {names} FROM labelled WHERE {duck_sql(predicate, COLUMNS)}").fetchall()
+        chosen = connection.execute(f"SELECT {names} FROM parent WHERE {duck_sql(predicate, COLUMNS)}").fetchall()
     assert Counter(map(repr, chosen)) == Counter(repr(row) for row in rows if selects(predicate, row))
 
 
@@ -200,7 +198,7 @@ def test_all_places_answer_alike(rows: list[Row], data: st.DataObject) -> None:
     """Any part of the rows, without a rule and with repeated ones: what is asked of them in each place."""
     child = data.draw(st.lists(st.sampled_from(rows), max_size=len(rows)))
     answers = []
-    for where in ("memory", "DuckDB", "few"):
+    for where in ("memory", "DuckDB", "by number"):
         with small(where), connect(KernelLimits()) as connection, labelled(connection, rows, child, where) as found:
             counts = found.counts()
             found.settle()
@@ -212,7 +210,7 @@ def test_all_places_answer_alike(rows: list[Row], data: st.DataObject) -> None:
     assert answers[0] == answers[1] == answers[2]
 
 
-@pytest.mark.parametrize("where", ["memory", "DuckDB", "few"])
+@pytest.mark.parametrize("where", ["memory", "DuckDB", "by number"])
 def test_rows_without_a_rule_come_back_by_the_fewest_keys(where: str) -> None:
     rows = [(n, float(n % 7), "x", 1, n % 5) for n in range(600)]
     found = query(rows, [row for row in rows if (row[0] * 7919) % 1009 % 2], where)
@@ -220,7 +218,7 @@ def test_rows_without_a_rule_come_back_by_the_fewest_keys(where: str) -> None:
     assert found_rows(rows, found) == Counter(projected(row) for row in rows if (row[0] * 7919) % 1009 % 2)
 
 
-@pytest.mark.parametrize("where", ["memory", "DuckDB", "few"])
+@pytest.mark.parametrize("where", ["memory", "DuckDB", "by number"])
 def test_a_child_of_equal_rows_is_told_by_a_column_that_it_lacks(where: str) -> None:
     rows = [(n, None, source, None, None) for n in range(20) for source in ("new", "old", "old")]
     found = query(rows, [row for row in rows if row[2] == "old"], where)
