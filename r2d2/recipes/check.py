@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from r2d2.errors import EngineError, TableUnsupported
+from r2d2.errors import EngineError, TableFault, TableUnsupported
 from r2d2.model import FileStamp, Fragment, Harvest, Recipe, fold, leaves, spark_type
+from r2d2.recipes.shared_lists import ListQuery, by_shape, free_names, groups_of, together
 from r2d2.recipes.sql import view_name
-from r2d2.scan.bag_job import sum_tables
+from r2d2.scan.bag_job import Summed, sum_tables
 from r2d2.scan.bag_sums import BagSum
 from r2d2.scan.items import ColumnSet
 from r2d2.scan.job import FrameOf, Kernels
+from r2d2.scan.pieces import TABLE, SmallFrame, are_plain, sum_small_frames
 from r2d2.scan.plan import TableScan, column_order
 
 if TYPE_CHECKING:
@@ -65,10 +68,10 @@ def check_recipes(
     from pyspark.errors import PySparkException
 
     known = {} if known is None else known
-    good: list[Recipe] = []
+    good: set[Recipe] = set()
     refused: dict[Recipe, str] = {}
     bytes_read = 0
-    pending = _batches(recipes, kernels.queries)
+    pending = _batches(by_shape(recipes), kernels.queries)
     while pending:
         batch = pending.pop()
         try:
@@ -80,12 +83,12 @@ def check_recipes(
                 log.info("a recipe of kind %s does not run on this engine", batch[0].kind)
                 refused[batch[0]] = f"{_a(batch[0])} does not run on this engine, or returns other columns"
             continue
-        good += confirmed
+        good.update(confirmed)
         refused |= {recipe: f"{_a(recipe)} gave other rows when it was run" for recipe in batch}
         bytes_read += read
     for recipe in good:
         refused.pop(recipe, None)
-    return Checked(good=good, refused=refused, bytes_read=bytes_read)
+    return Checked(good=[recipe for recipe in recipes if recipe in good], refused=refused, bytes_read=bytes_read)
 
 
 def _a(recipe: Recipe) -> str:
@@ -120,24 +123,56 @@ def _run(
     engine_frame_of: FrameOf,
     known: dict[int, BagSum],
 ) -> tuple[list[Recipe], int]:
-    """The recipes of a batch that give their children back, found out in one job, and bytes that it read."""
+    """The recipes of a batch that give their children back, found out in two jobs at most, and bytes that they read."""
     offset = len(inventory.found)
     numbered = {offset + number: recipe for number, recipe in enumerate(batch)}
+    child_of = {table: inventory.harvests[recipe.child] for table, recipe in numbered.items()}
     defined: set[str] = set()
 
     def frame_of(table: int) -> DataFrame:
         if table not in numbered:
             return engine_frame_of(table)
-        recipe = numbered[table]
-        return rebuilt(spark, recipe, inventory.harvests[recipe.child], defined)
+        return rebuilt(spark, numbered[table], child_of[table], defined)
 
-    scans = [_scan(table, inventory.harvests[recipe.child], is_rebuilt=True) for table, recipe in numbered.items()]
+    small = {table: numbered[table] for table in numbered if _is_small(numbered[table], child_of[table])}
+    frames = _small_frames(spark, small, child_of, frame_of)
+    sums = sum_small_frames(frames, kernels) if frames else {}
+    scans = [_scan(table, child_of[table], is_rebuilt=True) for table in numbered if table not in small]
     children = sorted({recipe.child for recipe in batch} - known.keys())
     scans += [_scan(child, inventory.harvests[child], is_rebuilt=False) for child in children]
-    summed = sum_tables(spark, scans, kernels, frame_of)
+    summed = sum_tables(spark, scans, kernels, frame_of) if scans else Summed(of={}, faults={}, bytes_read=0)
     known |= {child: summed.of[child] for child in children if child in summed.of}
-    good = [r for table, r in numbered.items() if table in summed.of and summed.of[table] == known.get(r.child)]
-    return good, summed.bytes_read
+    sums |= summed.of
+    good = [r for table, r in numbered.items() if table in sums and sums[table] == known.get(r.child)]
+    return good, summed.bytes_read + sum(child_of[table].table_bytes for table in small)
+
+
+def _is_small(recipe: Recipe, child: Harvest) -> bool:
+    """Whether the rows of a recipe are summed with those of others: few are read, or returned."""
+    return _in_one_task(recipe, child) and are_plain(child.schema)
+
+
+def _small_frames(
+    spark: SparkSession, recipes: Mapping[int, Recipe], child_of: Mapping[int, Harvest], frame_of: FrameOf
+) -> list[SmallFrame]:
+    """The rows of recipes, without those that the engine refuses or that return other columns."""
+    from pyspark.errors import PySparkException
+
+    frames: dict[int, DataFrame] = {}
+    for table in recipes:
+        with suppress(TableFault, PySparkException):
+            frames[table] = frame_of(table)
+    queries = {table: query for table in frames if (query := ListQuery.of(recipes[table]))}
+    names = free_names({fold(view_name(statement)) for recipe in recipes.values() for statement in recipe.setup_sql})
+    found: list[SmallFrame] = []
+    for tables in groups_of(queries):
+        if len(tables) > 1:
+            rows = together(spark, [queries[table] for table in tables], next(names))
+            rows = rows.toDF(*frames[tables[0]].columns, TABLE).coalesce(1)
+            found.append(SmallFrame(frame=rows, tables=tables, schema=child_of[tables[0]].schema))
+    served = {table for one in found for table in one.tables}
+    alone = (table for table in frames if table not in served)
+    return found + [SmallFrame(frame=frames[t], tables=(t,), schema=child_of[t].schema) for t in alone]
 
 
 def rebuilt(spark: SparkSession, recipe: Recipe, child: Harvest, defined: set[str]) -> DataFrame:

@@ -15,10 +15,8 @@ import pyarrow as pa
 from r2d2.recipes.columns import PredicateColumn, places_shown
 from r2d2.recipes.keys import listable
 from r2d2.recipes.labels import AMBIGUOUS, FREE, NEGATIVE, POSITIVE, Labels
-from r2d2.recipes.learn import Codes, Mask, Sample, constants_for, learn, selected
+from r2d2.recipes.learn import Codes, Mask, Sample, combined_codes, constants_for, learn, selected
 from r2d2.recipes.predicates import Predicate, renumbered
-
-_MOST_KEY = 1 << 62
 
 
 class HeldTable:
@@ -121,15 +119,7 @@ class HeldRows:
         return self._table.values.select(list(places)).take(rows[firsts])
 
     def _combined(self, places: Sequence[int]) -> npt.NDArray[np.int64]:
-        """A number for the values of some columns of each row, in the order of the values."""
-        keys, most = np.zeros(len(self._labels), np.int64), 1
-        for place in places:
-            width = self._table.sample.width(place)
-            if most * width > _MOST_KEY:
-                different, keys = np.unique(keys, return_inverse=True)
-                most = len(different)
-            keys, most = keys * width + self._codes[:, place], most * width
-        return keys
+        return combined_codes(self._table.sample, places)
 
 
 def _part(sample: Sample, rows: npt.NDArray[np.intp], places: Sequence[int], wanted: Mask, most: int) -> Sample:

@@ -33,6 +33,7 @@ MOST_PRUNED = 4
 SHORT_BOX = 2
 """So many conditions on one row of a box are preferred to whatever a tree finds."""
 
+_MOST_KEY = 1 << 62
 _MANY_TIMES = 3
 _PAIRED_COLUMNS = 64
 _NULL = 0  # place of NULL in a mask of codes; values follow, and NaN comes last
@@ -92,6 +93,18 @@ def _coded(values: pa.ChunkedArray, column: PredicateColumn) -> tuple[Codes, lis
     if column.kind.is_float and domain and domain[-1] != domain[-1]:
         domain = domain[:-1]  # NaN, which Arrow sorts last, has the code after the last value's as it is
     return ranks[places], domain
+
+
+def combined_codes(sample: Sample, places: Sequence[int]) -> npt.NDArray[np.int64]:
+    """A number for the values of some columns of each row, in the order of the values."""
+    keys, most = np.zeros(len(sample.codes), np.int64), 1
+    for place in places:
+        width = sample.width(place)
+        if most * width > _MOST_KEY:
+            different, keys = np.unique(keys, return_inverse=True)
+            most = len(different)
+        keys, most = keys * width + sample.codes[:, place], most * width
+    return keys
 
 
 def constants_for(rows: int) -> int:

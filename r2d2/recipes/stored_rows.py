@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -18,10 +18,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from r2d2.recipes.columns import PredicateColumn, places_shown
-from r2d2.recipes.held_rows import HeldRows, HeldTable
 from r2d2.recipes.keys import listable
-from r2d2.recipes.labels import NEGATIVE, POSITIVE, Labels, Positions, Wanted, merged
-from r2d2.recipes.learn import Mask, Sample, constants_for, learn
+from r2d2.recipes.labels import Positions, Wanted, merged
+from r2d2.recipes.learn import Mask, Sample, combined_codes, constants_for, learn
 from r2d2.recipes.predicates import Predicate, duck_sql, renumbered
 from r2d2.recipes.rows import first_row
 
@@ -32,6 +31,10 @@ LEAST_OTHERS = 4_000
 MISTAKES = 1_000
 """Wrongly selected, and wrongly left out, rows that join a sample after a trial."""
 ROUNDS = 8
+_BEGINS = 1 << 20
+"""Different beginnings of hashes."""
+_WORDS_HELD = 6
+"""Columns of a table whose hashes are held, with four bytes a row each."""
 _AMPLE = 4
 """So many times the rows that are looked for hold enough without repetitions, mostly."""
 
@@ -51,6 +54,7 @@ class StoredTable:
         self.connection = connection
         self.values = [f"v{place}" for place in range(len(columns))]
         self._orders: dict[tuple[int, ...], RowOrder] = {}
+        self._words: dict[int, npt.NDArray[np.uint32]] = {}
         (self.rows,) = first_row(connection, f"SELECT count(*) FROM {name}") or (0,)
 
     def order(self, places: Sequence[int]) -> RowOrder:
@@ -65,6 +69,15 @@ class StoredTable:
         with self.given("fetched_rows", {"r": positions, "i": np.arange(len(positions))}) as given:
             sql = f"SELECT {_listed(self.values)} FROM {self.name} AS own JOIN {given} ON own.rowid = {given}.r"
             return self.connection.sql(f"{sql} ORDER BY {given}.i").to_arrow_table()
+
+    def words(self, place: int) -> npt.NDArray[np.uint32]:
+        """The first bits of hashes of a column: rows whose words differ have different values there."""
+        if place not in self._words:
+            if len(self._words) == _WORDS_HELD:
+                del self._words[next(iter(self._words))]
+            hashed = f"SELECT CAST(hash(v{place}) % {_BEGINS} AS UINTEGER) AS w FROM {self.name}"
+            self._words[place] = self.connection.sql(hashed).to_arrow_table()["w"].to_numpy()
+        return self._words[place]
 
     def fulfil(self, test: str) -> Mask:
         """Which rows fulfil a condition."""
@@ -192,12 +205,10 @@ class StoredRows:
         if not shown:
             return None
         sides = self._sides(distinct=distinct)
-        names, usable = [f"v{place}" for place in shown], [self.columns[place] for place in shown]
         most_constants = constants_for(len(sides.wanted))
-        rows = self._sampled(sides, shown)
+        rows, sample = self._sampled(sides, shown) if distinct else self._examples
         for _ in range(ROUNDS):
-            labels = rows.column("wanted").to_numpy(zero_copy_only=False).astype(bool)
-            found = learn(Sample.of(rows.select(names), usable, labels, most_constants))
+            found = learn(replace(sample, most_constants=most_constants))
             if found is None:
                 return None
             predicate = renumbered(found, shown)
@@ -209,6 +220,7 @@ class StoredRows:
             order = self._table.order(shown)
             wrong = (self._table.fetched(order.least(own, MISTAKES)) for own in (missed, excess))
             rows = pa.concat_tables([rows, *map(_marked, wrong, (True, False))])
+            sample = self._sample_of(rows, shown)
         return None
 
     def _sides(self, *, distinct: bool) -> _Sides:
@@ -220,13 +232,18 @@ class StoredRows:
             is_other &= ~asked.free
         return _Sides(wanted=self._needed if distinct else asked.positive, is_other=is_other)
 
-    def _sampled(self, sides: _Sides, shown: Sequence[int]) -> pa.Table:
+    def _sampled(self, sides: _Sides, shown: Sequence[int]) -> tuple[pa.Table, Sample]:
         """Rows of both sides to learn from, chosen and ordered by their values alone."""
         most = SAMPLE_ROWS // 2
         order = self._table.order(shown)
         wanted = self._table.fetched(order.least(sides.wanted, most))
         others = order.first_of(sides.is_other, min(most, max(LEAST_OTHERS, len(sides.wanted))))
-        return pa.concat_tables([_marked(wanted, True), _marked(others, False)])
+        rows = pa.concat_tables([_marked(wanted, True), _marked(others, False)])
+        return rows, self._sample_of(rows, shown)
+
+    def _sample_of(self, rows: pa.Table, shown: Sequence[int]) -> Sample:
+        wanted = rows.column("wanted").to_numpy(zero_copy_only=False).astype(bool)
+        return Sample.of(rows.select([f"v{place}" for place in shown]), [self.columns[p] for p in shown], wanted)
 
     def _settles(self, chosen: Mask) -> bool:
         """Whether the rows that a predicate chose are, of each ambiguous row, as many as the child has."""
@@ -253,12 +270,28 @@ class StoredRows:
         """See `query.Rows`."""
         if len(self._wanted.ambiguous):
             return False
-        if not self._examples.identify(places):
+        if self._share_examples(places):
             return False  # most columns identify nothing, which a few rows show
         same = " AND ".join(f"own.v{place} = wanted.v{place}" for place in places)
-        matched = f"SELECT own.rowid AS r FROM {self._table.name} AS own SEMI JOIN {self._listed_rows} ON {same}"
-        positions = self._table.connection.sql(matched).to_arrow_table()["r"].to_numpy()
-        return not self._key_sides.is_other[positions].any()
+        with self._table.given("alike_rows", {"r": self._alike(places[0])}) as given:
+            rows = f"{self._table.name} AS own JOIN {given} ON own.rowid = {given}.r"
+            return self._first(f"SELECT 1 FROM {rows} SEMI JOIN {self._listed_rows} ON {same} LIMIT 1") is None
+
+    def _alike(self, place: int) -> Positions:
+        """Rows that are not wanted and may have a value in a column that a wanted row has: all those that have."""
+        is_other = self._key_sides.is_other
+        if len(self._wanted.positive) > _BEGINS // 8:
+            return np.flatnonzero(is_other)
+        words = self._table.words(place)
+        begins = np.zeros(_BEGINS, bool)
+        begins[words[self._wanted.positive]] = True
+        return np.flatnonzero(begins[words] & is_other)
+
+    def _share_examples(self, places: Sequence[int]) -> bool:
+        """Whether rows of both sides among the examples have the same values in some columns."""
+        _, sample = self._examples
+        keys = combined_codes(sample, places)
+        return bool(np.isin(keys[~sample.wanted], keys[sample.wanted]).any())
 
     def keys(self, places: Sequence[int]) -> pa.Table:
         """See `query.Rows`."""
@@ -272,12 +305,8 @@ class StoredRows:
         return self._sides(distinct=False)
 
     @cached_property
-    def _examples(self) -> HeldRows:
-        rows = self._sampled(self._key_sides, places_shown(self.columns, distinct=False))
-        labels = np.where(rows.column("wanted").to_numpy(zero_copy_only=False), POSITIVE, NEGATIVE).astype(np.int8)
-        numbers = np.arange(rows.num_rows)
-        table = HeldTable(rows.select(self._table.values), self.columns)
-        return HeldRows(table, Labels(numbers=numbers, wanted=np.ones_like(numbers), labels=labels))
+    def _examples(self) -> tuple[pa.Table, Sample]:
+        return self._sampled(self._key_sides, places_shown(self.columns, distinct=False))
 
     @cached_property
     def _listed_rows(self) -> str:

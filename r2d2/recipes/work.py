@@ -22,6 +22,7 @@ from r2d2.recipes.keys import KeyList
 from r2d2.recipes.rows import Load, create_rows, insert_rows, load_rows
 from r2d2.recipes.search import Answer
 from r2d2.scan.items import ColumnSet, ScanItem
+from r2d2.scan.pieces import packed_rows
 from r2d2.scan.plan import Buckets, TableScan, deal, items_of
 from r2d2.scan.rowhash import RowHasher
 from r2d2.scan.source import arrow_source
@@ -153,14 +154,6 @@ def _packer(table: int, items: Sequence[int]) -> Callable[[Iterator[pa.RecordBat
                 yield pa.RecordBatch.from_pylist([{"item": item, "table": table, "rows": rows}], schema=_PIECES)
 
     return packed
-
-
-def packed_rows(batch: pa.RecordBatch) -> bytes:
-    """A batch in Arrow's stream format, compressed: a task holds all pieces of its item at once."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
-        writer.write_batch(batch)
-    return bytes(sink.getvalue())
 
 
 def _cogrouped(spark: SparkSession, pieces: Sequence[DataFrame], work: Sequence[Work], kernel: Kernel) -> DataFrame:

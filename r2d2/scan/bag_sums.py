@@ -88,11 +88,12 @@ def summed(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         keys = zip(kept["table"].to_pylist(), kept["column_set"].to_pylist(), strict=True)
         for key, packed in zip(keys, kept["packed"], strict=True):
             sums[key] = sums.get(key, BagSum()) + BagSum.of(*unpack(packed.as_buffer()))
-    told = [_row(table, column_set, own) for (table, column_set), own in sums.items()]
-    told += [{**_row(row["table"], REPORT, BagSum()), **row} for row in reports]
+    told = [sum_row(table, column_set, own) for (table, column_set), own in sums.items()]
+    told += [{**sum_row(row["table"], REPORT, BagSum()), **row} for row in reports]
     yield pa.RecordBatch.from_pylist(told, schema=SUMS)
 
 
-def _row(table: int, column_set: int, own: BagSum) -> dict[str, Any]:
+def sum_row(table: int, column_set: int, own: BagSum) -> dict[str, Any]:
+    """Sums as a row of SUMS."""
     words = {f"word{number}": signed(word) for number, word in enumerate(own.words)}
     return {**NO_REPORT, "table": table, "column_set": column_set, "rows": own.rows, **words}

@@ -24,10 +24,11 @@ from r2d2.recipes.columns import predicate_columns
 from r2d2.recipes.rows import Load, load_rows
 from r2d2.recipes.search import ChildWork, SearchItem, search
 from r2d2.recipes.small_rows import WantedTable, small_tables
-from r2d2.recipes.work import load_pieces, packed_rows, scan_items
+from r2d2.recipes.work import load_pieces, scan_items
 from r2d2.scan.duck import KernelLimits, connect
 from r2d2.scan.files import stamp
 from r2d2.scan.items import ColumnSet, ScanFile, ScanItem
+from r2d2.scan.pieces import packed_rows
 from r2d2.scan.rowhash import RowHasher
 
 HASHER = RowHasher(lane_keys=(3, 5))

@@ -1,0 +1,97 @@
+"""Key lists of one parent, run together: the parent is read once for many small children, not once for each.
+
+What runs is the text of the recipes with the union of their lists in place of each list; a number in each list tells
+whose row is returned.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from r2d2.model import Recipe
+from r2d2.recipes.sql import view_name
+from r2d2.scan.pieces import TABLE
+from r2d2.session import union_all
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+MOST_LISTS = 64
+"""Lists that are run together; the task that does it holds the rows of all their children."""
+
+
+@dataclass(frozen=True)
+class ListQuery:
+    """A recipe by key list in parts.
+
+    Attributes:
+        selected: Its text before the list.
+        view: The name of its list.
+        source: Its text behind the list.
+        setup: What its parent needs.
+    """
+
+    selected: str
+    view: str
+    source: str
+    setup: tuple[str, ...]
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> ListQuery | None:
+        """The parts of a recipe; None where it has no key list that can be told from the rest."""
+        if recipe.kind != "key_list":
+            return None
+        view = view_name(recipe.setup_sql[-1])
+        selected, *rest = recipe.recipe_sql.split(f" FROM {view} JOIN ")
+        return cls(selected, view, rest[0], recipe.setup_sql[:-1]) if len(rest) == 1 else None
+
+    @property
+    def shape(self) -> tuple[str, str, tuple[str, ...]]:
+        """What it has in common with those that can be run together with it."""
+        return self.selected, self.source, self.setup
+
+
+def by_shape(recipes: Iterable[Recipe]) -> list[Recipe]:
+    """Recipes with those together that can be run together; else in their order."""
+    places: dict[object, int] = {}
+    queries = [(recipe, ListQuery.of(recipe)) for recipe in recipes]
+    ranks = [places.setdefault(query.shape if query else None, len(places)) for _, query in queries]
+    return [queries[place][0] for place in np.argsort(ranks, kind="stable")]
+
+
+def groups_of(queries: Mapping[int, ListQuery]) -> list[tuple[int, ...]]:
+    """The numbers of queries that can be run together, in groups of at most MOST_LISTS."""
+    by_shape: dict[object, list[int]] = {}
+    for number, query in queries.items():
+        by_shape.setdefault(query.shape, []).append(number)
+    return [
+        tuple(numbers[start : start + MOST_LISTS])
+        for numbers in by_shape.values()
+        for start in range(0, len(numbers), MOST_LISTS)
+    ]
+
+
+def free_names(taken: Set[str]) -> Iterator[str]:
+    """Names of views, different from each other and, folded and in backticks, from those that are taken."""
+    return (name for n in itertools.count() if f"`{(name := f'{TABLE}_lists_{n}')}`" not in taken)
+
+
+def together(spark: SparkSession, queries: Sequence[ListQuery], name: str) -> DataFrame:
+    """The rows of queries of one shape, and behind the columns the place of the query among them.
+
+    Args:
+        spark: Session in which the setups have been run.
+        queries: At least one.
+        name: Of a view that is made of their lists, and must stay until the frame has been used.
+    """
+    from pyspark.sql.functions import lit
+
+    lists = union_all([spark.table(query.view).withColumn(TABLE, lit(n)) for n, query in enumerate(queries)])
+    lists.createOrReplaceTempView(name)
+    first = queries[0]
+    return spark.sql(f"{first.selected}, {name}.{TABLE} FROM {name} JOIN {first.source}")

@@ -1,0 +1,166 @@
+"""Bag sums of many frames of few rows, in one job whose kernels take the rows of many frames at once.
+
+To plan the fingerprints of a frame costs DuckDB tens of milliseconds, however few rows it has. Here rows travel to few
+kernels as Arrow batches, and values of one type are digested together, whatever frame and column they come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from r2d2.model import leaves, spark_ddl
+from r2d2.scan.bag_sums import SUMS, BagSum, sum_row
+from r2d2.scan.by_type import digest_arrays
+from r2d2.scan.combine import Lanes, row_fingerprints
+from r2d2.scan.duck import KernelLimits, connect
+from r2d2.scan.job import Kernels
+from r2d2.scan.plan import column_order
+from r2d2.scan.rowhash import RowHasher, check_hash_version
+from r2d2.scan.spill import Kernel
+from r2d2.session import engine_errors, union_all
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+KERNEL_BYTES = 64 << 20
+"""Rows that a kernel takes at once; their digests may need as much again."""
+
+PIECES = pa.schema([("table", pa.int32()), ("rows", pa.binary())])
+"""Rows of a table: a batch in Arrow's stream format."""
+
+TABLE = "r2d2_table"
+"""The last column of a frame that several tables share: whose row it is, a position among them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmallFrame:
+    """Few rows of some tables of one schema.
+
+    Attributes:
+        frame: Columns c0, c1, …, and behind them TABLE if there are several tables.
+        tables: Their numbers, different from those of other frames.
+        schema: Of the tables; see `are_plain`.
+    """
+
+    frame: DataFrame
+    tables: Sequence[int]
+    schema: pa.Schema
+
+
+def are_plain(schema: pa.Schema) -> bool:
+    """Whether each column has one value per row, and there is one."""
+    return len(schema) > 0 and not any(pa.types.is_nested(column.type) for column in schema)
+
+
+def packed_rows(batch: pa.RecordBatch) -> bytes:
+    """A batch in Arrow's stream format, compressed: a task holds all pieces of its work at once."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+        writer.write_batch(batch)
+    return bytes(sink.getvalue())
+
+
+def sum_small_frames(frames: Sequence[SmallFrame], kernels: Kernels) -> dict[int, BagSum]:
+    """The bag sums of all rows of some frames, by table.
+
+    Args:
+        frames: At least one.
+        kernels: How to hash and within what limits.
+
+    Raises:
+        EngineError: If any of the frames does not run.
+    """
+    orders = {table: _order(one.schema) for one in frames for table in one.tables}
+    pieces = [one.frame.mapInArrow(_packer(one.tables), spark_ddl(PIECES)) for one in frames]
+    kernel = _summer(orders, kernels.hasher, kernels.limits)
+    with engine_errors():
+        rows = union_all(pieces).repartition(kernels.parallelism).mapInArrow(kernel, spark_ddl(SUMS)).toArrow()
+    sums = dict.fromkeys(orders, BagSum())
+    for row in rows.to_pylist():
+        sums[row["table"]] += BagSum.of_row(row)
+    return sums
+
+
+def _order(schema: pa.Schema) -> list[int]:
+    """Positions of columns in the order in which a row's fingerprint combines them."""
+    return [schema.get_field_index(name) for (name,) in column_order([path for path, _ in leaves(schema)])]
+
+
+def _packer(tables: Sequence[int]) -> Kernel:
+    def packed(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            pieces = [(tables[place], packed_rows(rows)) for place, rows in _by_table(batch, len(tables))]
+            yield pa.RecordBatch.from_pylist([{"table": table, "rows": rows} for table, rows in pieces], PIECES)
+
+    return packed
+
+
+def _by_table(batch: pa.RecordBatch, tables: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+    if tables == 1:
+        yield 0, batch
+        return
+    places = batch.column(TABLE)
+    rows = batch.drop_columns([TABLE])
+    for place in pc.unique(places).to_pylist():
+        yield place, rows.filter(pc.equal(places, place))
+
+
+def _summer(orders: Mapping[int, Sequence[int]], hasher: RowHasher, limits: KernelLimits) -> Kernel:
+    def summed(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        check_hash_version()
+        held: list[tuple[int, pa.RecordBatch]] = []
+        room = KERNEL_BYTES
+        for table, rows in _unpacked(batches):
+            held.append((table, rows))
+            room -= rows.nbytes
+            if room <= 0:
+                yield _sums(held, orders, hasher, limits)
+                held, room = [], KERNEL_BYTES
+        yield _sums(held, orders, hasher, limits)
+
+    return summed
+
+
+def _unpacked(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, pa.RecordBatch]]:
+    for batch in batches:
+        for table, packed in zip(batch["table"].to_pylist(), batch["rows"], strict=True):
+            for rows in pa.ipc.open_stream(packed.as_buffer()):
+                yield table, rows
+
+
+def _sums(
+    held: Sequence[tuple[int, pa.RecordBatch]],
+    orders: Mapping[int, Sequence[int]],
+    hasher: RowHasher,
+    limits: KernelLimits,
+) -> pa.RecordBatch:
+    """The sums of some pieces, schema SUMS."""
+    digests = _digests([rows for _, rows in held], hasher, limits)
+    told = []
+    for table, lanes in zip((table for table, _ in held), digests, strict=True):
+        first, second = row_fingerprints(hasher, (lanes[place] for place in orders[table]))
+        told.append(sum_row(table, 0, BagSum.of(first, second, None)))
+    return pa.RecordBatch.from_pylist(told, schema=SUMS)
+
+
+def _digests(pieces: Sequence[pa.RecordBatch], hasher: RowHasher, limits: KernelLimits) -> list[list[Lanes]]:
+    """The digests of all values, by piece and column."""
+    by_type: dict[pa.DataType, list[tuple[int, int]]] = {}
+    for number, rows in enumerate(pieces):
+        for place, column in enumerate(rows.columns):
+            by_type.setdefault(column.type, []).append((number, place))
+    nothing = np.empty(0, np.uint64)
+    found: list[list[Lanes]] = [[(nothing, nothing)] * rows.num_columns for rows in pieces]
+    with connect(limits) as connection:
+        for dtype, places in by_type.items():
+            arrays = [pieces[number].column(place) for number, place in places]
+            lanes = digest_arrays(connection, hasher, dtype, arrays)
+            for (number, place), own in zip(places, lanes, strict=True):
+                found[number][place] = own
+    return found
