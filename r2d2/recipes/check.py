@@ -163,7 +163,7 @@ def _small_frames(
         with suppress(TableFault, PySparkException):
             frames[table] = frame_of(table)
     queries = {table: query for table in frames if (query := ListQuery.of(recipes[table]))}
-    names = free_names({fold(view_name(statement)) for recipe in recipes.values() for statement in recipe.setup_sql})
+    names = free_names(recipes.values())
     found: list[SmallFrame] = []
     for tables in groups_of(queries):
         if len(tables) > 1:

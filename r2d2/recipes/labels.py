@@ -18,6 +18,9 @@ from r2d2.scan.reports import Words
 PART_ROWS = 4_000_000
 """Fingerprints that are numbered at once, with about 60 bytes each."""
 
+BEGINS = 1 << 20
+"""First bits of hashes that are looked at: what is known of each fits into a processor's cache."""
+
 NEGATIVE, POSITIVE, AMBIGUOUS, FREE = 0, 1, 2, 3
 """Labels: the child has none of these rows, all of them, or some of equal ones; or it does not matter who gets them."""
 
@@ -44,6 +47,20 @@ class Labels:
     numbers: Numbers
     wanted: Counts
     labels: npt.NDArray[np.int8]
+
+
+def rows_alike(parent: Fingerprints, children: Sequence[Fingerprints]) -> Positions:
+    """Positions of a parent's rows that any child may have, by the first bits of fingerprints: no less than all."""
+    if sum(len(first) for first, _ in children) > BEGINS // 8:
+        return np.arange(len(parent[0]))
+    begins = np.zeros(BEGINS, bool)
+    for first, _ in children:
+        begins[_beginnings(first)] = True
+    return np.flatnonzero(begins[_beginnings(parent[0])])
+
+
+def _beginnings(first: Words) -> npt.NDArray[np.uint32]:
+    return (first.view(np.uint64) >> np.uint64(64 - BEGINS.bit_length() + 1)).astype(np.uint32)
 
 
 def number_rows(tables: Sequence[Fingerprints]) -> tuple[list[Numbers], int]:
@@ -141,12 +158,13 @@ class RowsByNumber:
     """Where the rows of each number are in a table.
 
     Args:
-        numbers: Of its rows.
+        numbers: Of its rows, or of those that any child may have.
+        positions: Of these rows.
         count: How many numbers there are.
     """
 
-    def __init__(self, numbers: Numbers, count: int) -> None:
-        self._rows = Lists.by_owner(numbers, np.arange(len(numbers)), count)
+    def __init__(self, numbers: Numbers, positions: Positions, count: int) -> None:
+        self._rows = Lists.by_owner(numbers, positions, count)
 
     def wanted_by(self, child: Numbers) -> Wanted:
         """The rows that a child wants, given its rows' numbers."""

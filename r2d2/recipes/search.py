@@ -20,7 +20,7 @@ from r2d2.errors import TableFault
 from r2d2.model import LeafPath, fold, leaf_key, leaf_path, leaves, schema_from_bytes
 from r2d2.recipes.columns import PredicateColumn, predicate_columns
 from r2d2.recipes.keys import KeyList
-from r2d2.recipes.labels import Fingerprints, Numbers, RowsByNumber, label_rows, number_rows
+from r2d2.recipes.labels import Fingerprints, Numbers, RowsByNumber, label_rows, number_rows, rows_alike
 from r2d2.recipes.predicates import spark_sql
 from r2d2.recipes.query import Found, Rows, find_query
 from r2d2.recipes.rows import Load, load_rows
@@ -208,14 +208,16 @@ class _Numbered:
 
     def __init__(self, parent: SearchTable, own: Fingerprints, children: Sequence[Fingerprints]) -> None:
         self._parent = parent
-        (self._own, *self._children), self._count = number_rows([own, *children])
+        self._rows = np.arange(len(own[0])) if parent.is_held else rows_alike(own, children)
+        numbered = own[0][self._rows], own[1][self._rows]
+        (self._own, *self._children), self._count = number_rows([numbered, *children])
 
     def __iter__(self) -> Iterator[AbstractContextManager[Rows]]:
         return map(self._labelled, self._children)
 
     @cached_property
     def _by_number(self) -> RowsByNumber:
-        return RowsByNumber(self._own, self._count)
+        return RowsByNumber(self._own, self._rows, self._count)
 
     def _labelled(self, child: Numbers) -> AbstractContextManager[Rows]:
         if self._parent.is_held:

@@ -7,15 +7,14 @@ whose row is returned.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from r2d2.model import Recipe
+from r2d2.model import Recipe, fold
 from r2d2.recipes.sql import view_name
-from r2d2.scan.pieces import TABLE
 from r2d2.session import union_all
 
 if TYPE_CHECKING:
@@ -76,9 +75,10 @@ def groups_of(queries: Mapping[int, ListQuery]) -> list[tuple[int, ...]]:
     ]
 
 
-def free_names(taken: Set[str]) -> Iterator[str]:
-    """Names of views, different from each other and, folded and in backticks, from those that are taken."""
-    return (name for n in itertools.count() if f"`{(name := f'{TABLE}_lists_{n}')}`" not in taken)
+def free_names(recipes: Iterable[Recipe]) -> Iterator[str]:
+    """Different names that stand nowhere in the SQL of some recipes."""
+    used = fold("\n".join(text for recipe in recipes for text in (*recipe.setup_sql, recipe.recipe_sql)))
+    return (name for n in itertools.count() if (name := f"r2d2_lists_{n}") not in used)
 
 
 def together(spark: SparkSession, queries: Sequence[ListQuery], name: str) -> DataFrame:
@@ -87,11 +87,12 @@ def together(spark: SparkSession, queries: Sequence[ListQuery], name: str) -> Da
     Args:
         spark: Session in which the setups have been run.
         queries: At least one.
-        name: Of a view that is made of their lists, and must stay until the frame has been used.
+        name: One of `free_names`, for a view of their lists, which must stay until the frame has been used, and for
+            the column in it that numbers them.
     """
     from pyspark.sql.functions import lit
 
-    lists = union_all([spark.table(query.view).withColumn(TABLE, lit(n)) for n, query in enumerate(queries)])
+    lists = union_all([spark.table(query.view).withColumn(name, lit(n)) for n, query in enumerate(queries)])
     lists.createOrReplaceTempView(name)
     first = queries[0]
-    return spark.sql(f"{first.selected}, {name}.{TABLE} FROM {name} JOIN {first.source}")
+    return spark.sql(f"{first.selected}, {name}.{name} FROM {name} JOIN {first.source}")

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from r2d2.recipes.columns import PredicateColumn, places_shown
 from r2d2.recipes.keys import listable
-from r2d2.recipes.labels import Positions, Wanted, merged
+from r2d2.recipes.labels import BEGINS, Positions, Wanted, merged
 from r2d2.recipes.learn import Mask, Sample, combined_codes, constants_for, learn
 from r2d2.recipes.predicates import Predicate, duck_sql, renumbered
 from r2d2.recipes.rows import first_row
@@ -31,10 +31,10 @@ LEAST_OTHERS = 4_000
 MISTAKES = 1_000
 """Wrongly selected, and wrongly left out, rows that join a sample after a trial."""
 ROUNDS = 8
-_BEGINS = 1 << 20
-"""Different beginnings of hashes."""
 _WORDS_HELD = 6
 """Columns of a table whose hashes are held, with four bytes a row each."""
+_FIRST_PART = 16
+"""So small a part of the rows is looked at first for values that a key list must not have: it shows most of them."""
 _AMPLE = 4
 """So many times the rows that are looked for hold enough without repetitions, mostly."""
 
@@ -75,7 +75,7 @@ class StoredTable:
         if place not in self._words:
             if len(self._words) == _WORDS_HELD:
                 del self._words[next(iter(self._words))]
-            hashed = f"SELECT CAST(hash(v{place}) % {_BEGINS} AS UINTEGER) AS w FROM {self.name}"
+            hashed = f"SELECT CAST(hash(v{place}) % {BEGINS} AS UINTEGER) AS w FROM {self.name}"
             self._words[place] = self.connection.sql(hashed).to_arrow_table()["w"].to_numpy()
         return self._words[place]
 
@@ -273,19 +273,32 @@ class StoredRows:
         if self._share_examples(places):
             return False  # most columns identify nothing, which a few rows show
         same = " AND ".join(f"own.v{place} = wanted.v{place}" for place in places)
-        with self._table.given("alike_rows", {"r": self._alike(places[0])}) as given:
-            rows = f"{self._table.name} AS own JOIN {given} ON own.rowid = {given}.r"
-            return self._first(f"SELECT 1 FROM {rows} SEMI JOIN {self._listed_rows} ON {same} LIMIT 1") is None
+        part = self._table.rows // _FIRST_PART
+        if self._share(self._alike(places[0], slice(part)), same):
+            return False
+        if len(self._wanted.positive) <= BEGINS // 8:
+            return not self._share(self._alike(places[0], slice(part, None)), same)
+        matched = f"SELECT own.rowid AS r FROM {self._table.name} AS own SEMI JOIN {self._listed_rows} ON {same}"
+        rows = self._table.connection.sql(matched).to_arrow_table()["r"].to_numpy()
+        return not self._key_sides.is_other[rows].any()
 
-    def _alike(self, place: int) -> Positions:
-        """Rows that are not wanted and may have a value in a column that a wanted row has: all those that have."""
-        is_other = self._key_sides.is_other
-        if len(self._wanted.positive) > _BEGINS // 8:
-            return np.flatnonzero(is_other)
-        words = self._table.words(place)
-        begins = np.zeros(_BEGINS, bool)
-        begins[words[self._wanted.positive]] = True
-        return np.flatnonzero(begins[words] & is_other)
+    def _share(self, others: Positions, same: str) -> bool:
+        """Whether any of some rows has the same values as a wanted one."""
+        if not len(others):
+            return False
+        with self._table.given("alike_rows", {"r": others}) as given:
+            rows = f"{self._table.name} AS own JOIN {given} ON own.rowid = {given}.r"
+            return self._first(f"SELECT 1 FROM {rows} SEMI JOIN {self._listed_rows} ON {same} LIMIT 1") is not None
+
+    def _alike(self, place: int, rows: slice) -> Positions:
+        """Of some rows, those that are not wanted and may have a wanted row's value in a column: no less than all."""
+        chosen = self._key_sides.is_other[rows]
+        if len(self._wanted.positive) <= BEGINS // 8:
+            words = self._table.words(place)
+            begins = np.zeros(BEGINS, bool)
+            begins[words[self._wanted.positive]] = True
+            chosen = begins[words[rows]] & chosen
+        return (rows.start or 0) + np.flatnonzero(chosen)
 
     def _share_examples(self, places: Sequence[int]) -> bool:
         """Whether rows of both sides among the examples have the same values in some columns."""

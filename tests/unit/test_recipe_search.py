@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from r2d2.recipes import labels, stored_rows
 from r2d2.recipes.columns import Kind, PredicateColumn, predicate_columns
-from r2d2.recipes.labels import RowsByNumber, label_rows, number_rows
+from r2d2.recipes.labels import RowsByNumber, label_rows, number_rows, rows_alike
 from r2d2.recipes.predicates import Condition, Predicate, duck_sql, spark_sql
 from r2d2.recipes.query import Found, Rows, find_query
 from r2d2.recipes.tables import SearchTable
@@ -101,10 +101,13 @@ def labelled(
     numbers = {row: number for number, row in enumerate(dict.fromkeys(map(projected, rows)))}
     parent = table_of(connection, "parent", rows, numbers, where)
     other = table_of(connection, "child", child, numbers, where)
-    (own, theirs), count = number_rows([parent.fingerprints(0), other.fingerprints(0)])
+    fingerprints, wanted = parent.fingerprints(0), other.fingerprints(0)
     if where == "by number":
-        rows_of = parent.wanted(RowsByNumber(own, count).wanted_by(theirs))
+        near = rows_alike(fingerprints, [wanted])
+        (own, theirs), count = number_rows([(fingerprints[0][near], fingerprints[1][near]), wanted])
+        rows_of = parent.wanted(RowsByNumber(own, near, count).wanted_by(theirs))
     else:
+        (own, theirs), count = number_rows([fingerprints, wanted])
         rows_of = parent.labelled(label_rows(own, np.bincount(theirs, minlength=count)))
     with rows_of as found:
         yield found
