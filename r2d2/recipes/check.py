@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from r2d2.errors import EngineError, TableFault, TableUnsupported
 from r2d2.model import FileStamp, Fragment, Harvest, Recipe, fold, leaves, spark_type
-from r2d2.recipes.shared_lists import ListQuery, by_shape, free_names, groups_of, together
+from r2d2.recipes.shared_lists import MOST_LISTS, ListQuery, by_shape, free_names, groups_of, together
 from r2d2.recipes.sql import view_name
 from r2d2.scan.bag_job import Summed, sum_tables
 from r2d2.scan.bag_sums import BagSum
@@ -30,6 +31,11 @@ ONE_TASK_BYTES = 4 << 20
 """What a recipe may read to be run in one task: a kernel call costs more than the few rows of each task otherwise."""
 SCANNED_BYTES = 256 << 20
 """The same where the child is that small, so that most of what is read is dropped before the kernel."""
+
+SMALL_TOGETHER = 200
+"""Recipes of few rows that are run in one job."""
+SMALL_READ_BYTES = 4 * SCANNED_BYTES
+"""What they read together at most: an engine may start all of them at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +77,9 @@ def check_recipes(
     good: set[Recipe] = set()
     refused: dict[Recipe, str] = {}
     bytes_read = 0
-    pending = _batches(by_shape(recipes), kernels.queries)
+    small = [recipe for recipe in recipes if _is_small(recipe, inventory.harvests[recipe.child])]
+    large = [recipe for recipe in recipes if not _is_small(recipe, inventory.harvests[recipe.child])]
+    pending = _batches(by_shape(small), SMALL_TOGETHER, SMALL_READ_BYTES) + _batches(large, kernels.queries, 1 << 62)
     while pending:
         batch = pending.pop()
         try:
@@ -95,24 +103,73 @@ def _a(recipe: Recipe) -> str:
     return f"a query of the kind {recipe.kind!r}"
 
 
-def _batches(recipes: Sequence[Recipe], size: int) -> list[list[Recipe]]:
-    """Batches up to a size, without views that overwrite one another: to Spark names that differ by case are one."""
-    batches: list[list[Recipe]] = []
-    names: list[dict[str, str]] = []
-    for recipe in recipes:
-        own = {fold(view_name(statement)): statement for statement in recipe.setup_sql}
-        fitting = (n for n, batch in enumerate(batches) if len(batch) < size and _agree(names[n], own))
-        place = next(fitting, len(batches))
-        if place == len(batches):
-            batches.append([])
-            names.append({})
-        batches[place].append(recipe)
-        names[place] |= own
-    return batches
+@dataclass(frozen=True, kw_only=True)
+class _Candidate:
+    """A recipe with what decides which batch takes it.
+
+    Attributes:
+        views: Statements by the folded name of the view that they define.
+        shape: Of its key list, if it has one.
+    """
+
+    recipe: Recipe
+    views: Mapping[str, str]
+    shape: object
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> _Candidate:
+        """The same for a recipe."""
+        query = ListQuery.of(recipe)
+        views = {fold(view_name(statement)): statement for statement in recipe.setup_sql}
+        return cls(recipe=recipe, views=views, shape=query.shape if query else None)
 
 
-def _agree(names: dict[str, str], own: dict[str, str]) -> bool:
-    return all(names.get(folded, statement) == statement for folded, statement in own.items())
+@dataclass(kw_only=True)
+class _Batch:
+    """Recipes that are run in one job.
+
+    Attributes:
+        views: Of all of them.
+        lists: Key lists by shape.
+        read_bytes: What the job reads at once.
+    """
+
+    recipes: list[Recipe] = field(default_factory=list)
+    views: dict[str, str] = field(default_factory=dict)
+    lists: Counter[object] = field(default_factory=Counter)
+    read_bytes: int = 0
+
+    def takes(self, one: _Candidate, most: int, most_bytes: int) -> bool:
+        """Whether it has room, and no view would overwrite another: to Spark names that differ by case are one."""
+        return (
+            len(self.recipes) < most
+            and self.read_bytes + self._added_bytes(one) <= most_bytes
+            and all(self.views.get(name, statement) == statement for name, statement in one.views.items())
+        )
+
+    def add(self, one: _Candidate) -> None:
+        """Take a recipe."""
+        self.read_bytes += self._added_bytes(one)
+        self.recipes.append(one.recipe)
+        self.views |= one.views
+        self.lists[one.shape] += 1
+
+    def _added_bytes(self, one: _Candidate) -> int:
+        """What one more recipe adds: MOST_LISTS key lists of one shape read their parent once."""
+        is_shared = one.shape is not None and self.lists[one.shape] % MOST_LISTS > 0
+        return 0 if is_shared else one.recipe.read_bytes
+
+
+def _batches(recipes: Iterable[Recipe], most: int, most_bytes: int) -> list[list[Recipe]]:
+    """Batches of so many recipes, and of so many bytes unless one recipe reads more."""
+    batches: list[_Batch] = []
+    for one in map(_Candidate.of, recipes):
+        batch = next((batch for batch in batches if batch.takes(one, most, most_bytes)), None)
+        if batch is None:
+            batch = _Batch()
+            batches.append(batch)
+        batch.add(one)
+    return [batch.recipes for batch in batches]
 
 
 def _run(
@@ -148,7 +205,7 @@ def _run(
 
 
 def _is_small(recipe: Recipe, child: Harvest) -> bool:
-    """Whether the rows of a recipe are summed with those of others: few are read, or returned."""
+    """Whether the rows of a recipe are summed with those of others: few are read, or wanted."""
     return _in_one_task(recipe, child) and are_plain(child.schema)
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 MOST_LISTS = 64
-"""Lists that are run together; the task that does it holds the rows of all their children."""
+"""Lists that are run together, in one task."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from r2d2.recipes.columns import PredicateColumn, places_shown
-from r2d2.recipes.keys import listable
+from r2d2.recipes.keys import MOST_CANDIDATES, listable
 from r2d2.recipes.labels import BEGINS, Positions, Wanted, merged
 from r2d2.recipes.learn import Mask, Sample, combined_codes, constants_for, learn
 from r2d2.recipes.predicates import Predicate, duck_sql, renumbered
@@ -52,7 +52,6 @@ class StoredTable:
         self.columns = columns
         self.name = name
         self.connection = connection
-        self.values = [f"v{place}" for place in range(len(columns))]
         self._orders: dict[tuple[int, ...], RowOrder] = {}
         self._words: dict[int, npt.NDArray[np.uint32]] = {}
         (self.rows,) = first_row(connection, f"SELECT count(*) FROM {name}") or (0,)
@@ -64,10 +63,10 @@ class StoredTable:
             self._orders[key] = RowOrder(self, key)
         return self._orders[key]
 
-    def fetched(self, positions: Positions) -> pa.Table:
-        """The values of rows, in the order of their positions as given."""
+    def fetched(self, positions: Positions, places: Sequence[int]) -> pa.Table:
+        """The values of rows in some columns, in the order of their positions as given."""
         with self.given("fetched_rows", {"r": positions, "i": np.arange(len(positions))}) as given:
-            sql = f"SELECT {_listed(self.values)} FROM {self.name} AS own JOIN {given} ON own.rowid = {given}.r"
+            sql = f"SELECT {_values(places)} FROM {self.name} AS own JOIN {given} ON own.rowid = {given}.r"
             return self.connection.sql(f"{sql} ORDER BY {given}.i").to_arrow_table()
 
     def words(self, place: int) -> npt.NDArray[np.uint32]:
@@ -98,6 +97,8 @@ class StoredTable:
 class RowOrder:
     """Rows of a table in the order of a hash of some of their values; equal ones are represented by the first.
 
+    So what is chosen by a mask takes equal rows to be chosen alike, which holds where a predicate can tell rows apart.
+
     Args:
         table: The table.
         places: The columns.
@@ -105,13 +106,16 @@ class RowOrder:
 
     def __init__(self, table: StoredTable, places: Sequence[int]) -> None:
         self._table = table
-        hashed = f"SELECT hash({_listed(f'v{place}' for place in places)}) AS w FROM {table.name}"
+        hashed = f"SELECT hash({_values(places)}) AS w FROM {table.name}"
         words = table.connection.sql(hashed).to_arrow_table()["w"].to_numpy()
         order = np.argsort(words, kind="stable")
+        words = words[order]
         begins = np.ones(len(order), bool)
-        begins[1:] = np.diff(words[order]) != 0
+        begins[1:] = words[1:] != words[:-1]
+        del words
+        self._places = places
         self._ranks = np.empty(len(order), np.int32)
-        self._ranks[order] = np.cumsum(begins) - 1
+        self._ranks[order] = np.cumsum(begins, dtype=np.int32)
         self._firsts = order[begins]
 
     def least(self, positions: Positions, rows: int) -> Positions:
@@ -137,14 +141,14 @@ class RowOrder:
             part = self._firsts[:size]
             part = part[chosen[part]]
             if len(part) >= rows or size >= len(self._firsts):
-                return self._table.fetched(part[:rows])
+                return self._table.fetched(part[:rows], self._places)
             size *= 4
 
     @cached_property
     def _head(self) -> tuple[Positions, pa.Table]:
         """The first rows, of which most children want few."""
-        held = self._firsts[:SAMPLE_ROWS]
-        return held, self._table.fetched(held)
+        held = self._firsts[: 2 * LEAST_OTHERS]
+        return held, self._table.fetched(held, self._places)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +208,7 @@ class StoredRows:
         shown = places_shown(self.columns, distinct=distinct)
         if not shown:
             return None
-        sides = self._sides(distinct=distinct)
+        sides = self._sides(distinct=True) if distinct else self._key_sides
         most_constants = constants_for(len(sides.wanted))
         rows, sample = self._sampled(sides, shown) if distinct else self._examples
         for _ in range(ROUNDS):
@@ -218,7 +222,7 @@ class StoredRows:
             if not len(missed) and not len(excess):
                 return predicate if distinct or self._settles(chosen) else None
             order = self._table.order(shown)
-            wrong = (self._table.fetched(order.least(own, MISTAKES)) for own in (missed, excess))
+            wrong = (self._table.fetched(order.least(own, MISTAKES), shown) for own in (missed, excess))
             rows = pa.concat_tables([rows, *map(_marked, wrong, (True, False))])
             sample = self._sample_of(rows, shown)
         return None
@@ -236,7 +240,7 @@ class StoredRows:
         """Rows of both sides to learn from, chosen and ordered by their values alone."""
         most = SAMPLE_ROWS // 2
         order = self._table.order(shown)
-        wanted = self._table.fetched(order.least(sides.wanted, most))
+        wanted = self._table.fetched(order.least(sides.wanted, most), shown)
         others = order.first_of(sides.is_other, min(most, max(LEAST_OTHERS, len(sides.wanted))))
         rows = pa.concat_tables([_marked(wanted, True), _marked(others, False)])
         return rows, self._sample_of(rows, shown)
@@ -254,17 +258,28 @@ class StoredRows:
 
     def key_columns(self) -> list[int]:
         """See `query.Rows`."""
+        return self._key_places
+
+    @cached_property
+    def _key_places(self) -> list[int]:
         usable = listable(self.columns)
         if not usable or not len(self._wanted.positive):
             return []
         counts = ", ".join(f"count(v{place}), approx_count_distinct(v{place})" for place in usable)
-        (rows, *counted) = self._first(f"SELECT count(*), {counts} FROM {self._listed_rows}") or (0,)
+        with self._positive() as rows:
+            (number, *counted) = self._first(f"SELECT count(*), {counts} FROM {rows}") or (0,)
         found = [
             (-different, place)
             for place, filled, different in zip(usable, counted[::2], counted[1::2], strict=True)
-            if filled == rows
+            if filled == number
         ]
         return [place for _, place in sorted(found)]
+
+    @contextmanager
+    def _positive(self) -> Iterator[str]:
+        """The wanted rows, to stand behind FROM."""
+        with self._table.given("wanted_positions", {"r": self._wanted.positive}) as given:
+            yield f"{self._table.name} AS own JOIN {given} ON own.rowid = {given}.r"
 
     def identify(self, places: Sequence[int]) -> bool:
         """See `query.Rows`."""
@@ -308,7 +323,7 @@ class StoredRows:
 
     def keys(self, places: Sequence[int]) -> pa.Table:
         """See `query.Rows`."""
-        names = _listed(f"v{place}" for place in places)
+        names = _values(places)
         return self._table.connection.sql(
             f"SELECT DISTINCT {names} FROM {self._listed_rows} ORDER BY {names}"
         ).to_arrow_table()
@@ -324,18 +339,17 @@ class StoredRows:
     @cached_property
     def _listed_rows(self) -> str:
         """The name of a table of the wanted rows, with the columns that a key list may have."""
-        names = _listed(f"v{place}" for place in listable(self.columns))
-        with self._table.given("wanted_positions", {"r": self._wanted.positive}) as given:
-            own = f"SELECT {names} FROM {self._table.name} AS own JOIN {given} ON own.rowid = {given}.r"
-            self._table.connection.execute(f"CREATE OR REPLACE TEMP TABLE wanted AS {own}")
+        names = _values(self._key_places[:MOST_CANDIDATES])
+        with self._positive() as rows:
+            self._table.connection.execute(f"CREATE OR REPLACE TEMP TABLE wanted AS SELECT {names} FROM {rows}")
         return "wanted"
 
     def _first(self, sql: str) -> tuple[Any, ...] | None:
         return first_row(self._table.connection, sql)
 
 
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(names)
+def _values(places: Iterable[int]) -> str:
+    return ", ".join(f"v{place}" for place in places)
 
 
 def _marked(rows: pa.Table, wanted: bool) -> pa.Table:

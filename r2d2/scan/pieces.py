@@ -59,7 +59,7 @@ def are_plain(schema: pa.Schema) -> bool:
 
 
 def packed_rows(batch: pa.RecordBatch) -> bytes:
-    """A batch in Arrow's stream format, compressed: a task holds all pieces of its work at once."""
+    """A batch in Arrow's stream format, compressed: a task may hold all pieces of its work at once."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
         writer.write_batch(batch)

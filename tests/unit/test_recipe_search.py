@@ -139,7 +139,10 @@ def small(where: str) -> Iterator[None]:
         if where in ("small samples", "by number"):
             patch.setattr(stored_rows, "SAMPLE_ROWS", 8)
             patch.setattr(stored_rows, "LEAST_OTHERS", 2)
+            patch.setattr(stored_rows, "_AMPLE", 1)
             patch.setattr(labels, "PART_ROWS", 8)
+            for module in (labels, stored_rows):
+                patch.setattr(module, "BEGINS", 64 if where == "by number" else 8)
         yield
 
 
