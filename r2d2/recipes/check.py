@@ -13,11 +13,11 @@ from r2d2.errors import EngineError, TableFault, TableUnsupported
 from r2d2.model import FileStamp, Fragment, Harvest, Recipe, fold, leaves, spark_type
 from r2d2.recipes.shared_lists import MOST_LISTS, ListQuery, by_shape, free_names, groups_of, together
 from r2d2.recipes.sql import view_name
-from r2d2.scan.bag_job import Summed, sum_tables
+from r2d2.scan.bag_job import SmallFrame, Summed, sum_small_frames, sum_tables
 from r2d2.scan.bag_sums import BagSum
 from r2d2.scan.items import ColumnSet
 from r2d2.scan.job import FrameOf, Kernels
-from r2d2.scan.pieces import TABLE, SmallFrame, are_plain, sum_small_frames
+from r2d2.scan.pieces import TABLE, are_plain
 from r2d2.scan.plan import TableScan, column_order
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The engine's part of bag sums: one job, without a shuffle, that adds up the rows of tables."""
+"""The engine's part of bag sums: one job that adds up the rows of tables, or of many frames of few rows."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from r2d2.errors import EngineError, TableFault
+from r2d2.model import spark_ddl
 from r2d2.scan.bag_sums import SUMS, BagSum, summed
 from r2d2.scan.job import AfterScan, FrameOf, Kernels, faults_of, gathered, over_fingerprints
+from r2d2.scan.pieces import PIECES, column_places, packer, summer
 from r2d2.scan.plan import Buckets, TableScan
 from r2d2.scan.reports import REPORT
+from r2d2.session import engine_errors, union_all
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    import pyarrow as pa
+    from pyspark.sql import DataFrame, SparkSession
 
 _ONE_BUCKET = Buckets(first=0, count=1)
 
@@ -63,3 +67,39 @@ def sum_tables(spark: SparkSession, scans: Sequence[TableScan], kernels: Kernels
         faults=faults,
         bytes_read=engine_bytes + sum(row["bytes_read"] for row in reports),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmallFrame:
+    """Few rows of some tables of one schema.
+
+    Attributes:
+        frame: Columns c0, c1, …, and behind them TABLE if there are several tables.
+        tables: Their numbers, different from those of other frames.
+        schema: Of the tables; see `are_plain`.
+    """
+
+    frame: DataFrame
+    tables: Sequence[int]
+    schema: pa.Schema
+
+
+def sum_small_frames(frames: Sequence[SmallFrame], kernels: Kernels) -> dict[int, BagSum]:
+    """The bag sums of all rows of some frames, by table.
+
+    Args:
+        frames: At least one.
+        kernels: How to hash and within what limits.
+
+    Raises:
+        EngineError: If any of the frames does not run.
+    """
+    orders = {table: column_places(one.schema) for one in frames for table in one.tables}
+    pieces = [one.frame.mapInArrow(packer(one.tables), spark_ddl(PIECES)) for one in frames]
+    kernel = summer(orders, kernels.hasher, kernels.limits)
+    with engine_errors():
+        rows = union_all(pieces).repartition(kernels.parallelism).mapInArrow(kernel, spark_ddl(SUMS)).toArrow()
+    sums = dict.fromkeys(orders, BagSum())
+    for row in rows.to_pylist():
+        sums[row["table"]] += BagSum.of_row(row)
+    return sums

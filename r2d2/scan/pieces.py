@@ -1,4 +1,4 @@
-"""Bag sums of many frames of few rows, in one job whose kernels take the rows of many frames at once.
+"""Bag sums of many frames of few rows, by kernels that take the rows of many frames at once.
 
 To plan the fingerprints of a frame costs DuckDB tens of milliseconds, however few rows it has. Here rows travel to few
 kernels as Arrow batches, and values of one type are digested together, whatever frame and column they come from.
@@ -7,26 +7,19 @@ kernels as Arrow batches, and values of one type are digested together, whatever
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from r2d2.model import leaves, spark_ddl
+from r2d2.model import leaves
 from r2d2.scan.bag_sums import SUMS, BagSum, sum_row
 from r2d2.scan.by_type import digest_arrays
 from r2d2.scan.combine import Lanes, row_fingerprints
 from r2d2.scan.duck import KernelLimits, connect
-from r2d2.scan.job import Kernels
 from r2d2.scan.plan import column_order
 from r2d2.scan.rowhash import RowHasher, check_hash_version
 from r2d2.scan.spill import Kernel
-from r2d2.session import engine_errors, union_all
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
 
 KERNEL_BYTES = 64 << 20
 """Rows that a kernel takes at once; their digests may need as much again."""
@@ -36,21 +29,6 @@ PIECES = pa.schema([("table", pa.int32()), ("rows", pa.binary())])
 
 TABLE = "r2d2_table"
 """The last column of a frame that several tables share: whose row it is, a position among them."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SmallFrame:
-    """Few rows of some tables of one schema.
-
-    Attributes:
-        frame: Columns c0, c1, …, and behind them TABLE if there are several tables.
-        tables: Their numbers, different from those of other frames.
-        schema: Of the tables; see `are_plain`.
-    """
-
-    frame: DataFrame
-    tables: Sequence[int]
-    schema: pa.Schema
 
 
 def are_plain(schema: pa.Schema) -> bool:
@@ -66,33 +44,14 @@ def packed_rows(batch: pa.RecordBatch) -> bytes:
     return bytes(sink.getvalue())
 
 
-def sum_small_frames(frames: Sequence[SmallFrame], kernels: Kernels) -> dict[int, BagSum]:
-    """The bag sums of all rows of some frames, by table.
-
-    Args:
-        frames: At least one.
-        kernels: How to hash and within what limits.
-
-    Raises:
-        EngineError: If any of the frames does not run.
-    """
-    orders = {table: _order(one.schema) for one in frames for table in one.tables}
-    pieces = [one.frame.mapInArrow(_packer(one.tables), spark_ddl(PIECES)) for one in frames]
-    kernel = _summer(orders, kernels.hasher, kernels.limits)
-    with engine_errors():
-        rows = union_all(pieces).repartition(kernels.parallelism).mapInArrow(kernel, spark_ddl(SUMS)).toArrow()
-    sums = dict.fromkeys(orders, BagSum())
-    for row in rows.to_pylist():
-        sums[row["table"]] += BagSum.of_row(row)
-    return sums
-
-
-def _order(schema: pa.Schema) -> list[int]:
+def column_places(schema: pa.Schema) -> list[int]:
     """Positions of columns in the order in which a row's fingerprint combines them."""
     return [schema.get_field_index(name) for (name,) in column_order([path for path, _ in leaves(schema)])]
 
 
-def _packer(tables: Sequence[int]) -> Kernel:
+def packer(tables: Sequence[int]) -> Kernel:
+    """The kernel that makes PIECES of the rows of some tables: of one, or, told apart by TABLE, of several."""
+
     def packed(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             pieces = [(tables[place], packed_rows(rows)) for place, rows in _by_table(batch, len(tables))]
@@ -111,7 +70,15 @@ def _by_table(batch: pa.RecordBatch, tables: int) -> Iterator[tuple[int, pa.Reco
         yield place, rows.filter(pc.equal(places, place))
 
 
-def _summer(orders: Mapping[int, Sequence[int]], hasher: RowHasher, limits: KernelLimits) -> Kernel:
+def summer(places: Mapping[int, Sequence[int]], hasher: RowHasher, limits: KernelLimits) -> Kernel:
+    """The kernel that adds up PIECES to rows of SUMS.
+
+    Args:
+        places: By table, its `column_places`.
+        hasher: Row identity.
+        limits: Of one kernel call.
+    """
+
     def summed(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         check_hash_version()
         held: list[tuple[int, pa.RecordBatch]] = []
@@ -120,9 +87,9 @@ def _summer(orders: Mapping[int, Sequence[int]], hasher: RowHasher, limits: Kern
             held.append((table, rows))
             room -= rows.nbytes
             if room <= 0:
-                yield _sums(held, orders, hasher, limits)
+                yield _sums(held, places, hasher, limits)
                 held, room = [], KERNEL_BYTES
-        yield _sums(held, orders, hasher, limits)
+        yield _sums(held, places, hasher, limits)
 
     return summed
 
@@ -136,7 +103,7 @@ def _unpacked(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, pa.Recor
 
 def _sums(
     held: Sequence[tuple[int, pa.RecordBatch]],
-    orders: Mapping[int, Sequence[int]],
+    places: Mapping[int, Sequence[int]],
     hasher: RowHasher,
     limits: KernelLimits,
 ) -> pa.RecordBatch:
@@ -144,7 +111,7 @@ def _sums(
     digests = _digests([rows for _, rows in held], hasher, limits)
     told = []
     for table, lanes in zip((table for table, _ in held), digests, strict=True):
-        first, second = row_fingerprints(hasher, (lanes[place] for place in orders[table]))
+        first, second = row_fingerprints(hasher, (lanes[place] for place in places[table]))
         told.append(sum_row(table, 0, BagSum.of(first, second, None)))
     return pa.RecordBatch.from_pylist(told, schema=SUMS)
 

@@ -64,7 +64,7 @@ def alone(number: int, table: pa.Table) -> BagSum:
 
 def together(batches: Iterator[pa.RecordBatch], orders: dict[int, list[int]]) -> dict[int, BagSum]:
     sums = dict.fromkeys(orders, BagSum())
-    for batch in pieces._summer(orders, HASHER, LIMITS)(batches):
+    for batch in pieces.summer(orders, HASHER, LIMITS)(batches):
         for row in batch.to_pylist():
             sums[row["table"]] += BagSum.of_row(row)
     return sums
@@ -76,9 +76,9 @@ def test_many_frames_are_summed_as_each_alone(lake: list[pa.Table], rows: int, m
     packed = [
         piece
         for number, table in enumerate(lake)
-        for piece in pieces._packer([number])(iter(numbered(table).to_batches(max_chunksize=rows)))
+        for piece in pieces.packer([number])(iter(numbered(table).to_batches(max_chunksize=rows)))
     ]
-    orders = {number: pieces._order(table.schema) for number, table in enumerate(lake)}
+    orders = {number: pieces.column_places(table.schema) for number, table in enumerate(lake)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pieces, "KERNEL_BYTES", most)
         found = together(iter(packed), orders)
@@ -92,8 +92,8 @@ def test_rows_of_a_shared_frame_go_to_their_tables(data: st.DataObject, types: l
     owners = np.array(data.draw(st.lists(st.integers(0, 2), min_size=len(table), max_size=len(table))), np.int32)
     frame = numbered(table).append_column(TABLE, pa.array(owners, pa.int32()))
     numbers = [7, 3, 5]
-    packed = list(pieces._packer(numbers)(iter(frame.to_batches())))
-    found = together(iter(packed), dict.fromkeys(numbers, pieces._order(table.schema)))
+    packed = list(pieces.packer(numbers)(iter(frame.to_batches())))
+    found = together(iter(packed), dict.fromkeys(numbers, pieces.column_places(table.schema)))
     assert found == {
         number: alone(number, table.filter(pa.array(owners == place))) for place, number in enumerate(numbers)
     }
