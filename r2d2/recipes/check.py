@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -13,7 +14,7 @@ from r2d2.errors import EngineError, TableFault, TableUnsupported
 from r2d2.model import FileStamp, Fragment, Harvest, Recipe, fold, leaves, spark_type
 from r2d2.recipes.shared_lists import MOST_LISTS, ListQuery, by_shape, free_names, groups_of, together
 from r2d2.recipes.sql import view_name
-from r2d2.scan.bag_job import SmallFrame, Summed, sum_small_frames, sum_tables
+from r2d2.scan.bag_job import SmallFrame, sum_small_frames, sum_tables
 from r2d2.scan.bag_sums import BagSum
 from r2d2.scan.items import ColumnSet
 from r2d2.scan.job import FrameOf, Kernels
@@ -79,7 +80,7 @@ def check_recipes(
     bytes_read = 0
     small = [recipe for recipe in recipes if _is_small(recipe, inventory.harvests[recipe.child])]
     large = [recipe for recipe in recipes if not _is_small(recipe, inventory.harvests[recipe.child])]
-    pending = _batches(by_shape(small), SMALL_TOGETHER, SMALL_READ_BYTES) + _batches(large, kernels.queries, 1 << 62)
+    pending = _batches(by_shape(small), SMALL_TOGETHER, SMALL_READ_BYTES) + _batches(large, kernels.queries)
     while pending:
         batch = pending.pop()
         try:
@@ -139,7 +140,7 @@ class _Batch:
     lists: Counter[object] = field(default_factory=Counter)
     read_bytes: int = 0
 
-    def takes(self, one: _Candidate, most: int, most_bytes: int) -> bool:
+    def takes(self, one: _Candidate, most: int, most_bytes: float) -> bool:
         """Whether it has room, and no view would overwrite another: to Spark names that differ by case are one."""
         return (
             len(self.recipes) < most
@@ -160,7 +161,7 @@ class _Batch:
         return 0 if is_shared else one.recipe.read_bytes
 
 
-def _batches(recipes: Iterable[Recipe], most: int, most_bytes: int) -> list[list[Recipe]]:
+def _batches(recipes: Iterable[Recipe], most: int, most_bytes: float = math.inf) -> list[list[Recipe]]:
     """Batches of so many recipes, and of so many bytes unless one recipe reads more."""
     batches: list[_Batch] = []
     for one in map(_Candidate.of, recipes):
@@ -197,7 +198,7 @@ def _run(
     scans = [_scan(table, child_of[table], is_rebuilt=True) for table in numbered if table not in small]
     children = sorted({recipe.child for recipe in batch} - known.keys())
     scans += [_scan(child, inventory.harvests[child], is_rebuilt=False) for child in children]
-    summed = sum_tables(spark, scans, kernels, frame_of) if scans else Summed(of={}, faults={}, bytes_read=0)
+    summed = sum_tables(spark, scans, kernels, frame_of)
     known |= {child: summed.of[child] for child in children if child in summed.of}
     sums |= summed.of
     good = [r for table, r in numbered.items() if table in sums and sums[table] == known.get(r.child)]

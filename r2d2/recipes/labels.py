@@ -51,16 +51,27 @@ class Labels:
 
 def rows_alike(parent: Fingerprints, children: Sequence[Fingerprints]) -> Positions:
     """Positions of a parent's rows that any child may have, by the first bits of fingerprints: no less than all."""
-    if sum(len(first) for first, _ in children) > BEGINS // 8:
+    if not tell_apart(sum(len(first) for first, _ in children)):
         return np.arange(len(parent[0]))
-    begins = np.zeros(BEGINS, bool)
-    for first, _ in children:
-        begins[_beginnings(first)] = True
-    return np.flatnonzero(begins[_beginnings(parent[0])])
+    wanted = np.concatenate([beginnings(first) for first, _ in children])
+    return np.flatnonzero(begin_alike(beginnings(parent[0]), wanted))
 
 
-def _beginnings(first: Words) -> npt.NDArray[np.uint32]:
-    return (first.view(np.uint64) >> np.uint64(64 - BEGINS.bit_length() + 1)).astype(np.uint32)
+def tell_apart(hashes: int) -> bool:
+    """Whether so many hashes leave most beginnings to others."""
+    return hashes <= BEGINS // 8
+
+
+def beginnings(hashes: Words | npt.NDArray[np.uint64]) -> npt.NDArray[np.uint32]:
+    """The first bits of hashes: what differs in them is different."""
+    return (hashes.view(np.uint64) >> np.uint64(64 - BEGINS.bit_length() + 1)).astype(np.uint32)
+
+
+def begin_alike(own: npt.NDArray[np.uint32], others: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
+    """Which of some beginnings are among others."""
+    there = np.zeros(BEGINS, bool)
+    there[others] = True
+    return there[own]
 
 
 def number_rows(tables: Sequence[Fingerprints]) -> tuple[list[Numbers], int]:

@@ -11,8 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from r2d2.model import Recipe, fold
 from r2d2.recipes.sql import view_name
 from r2d2.session import union_all
@@ -57,20 +55,21 @@ class ListQuery:
 
 def by_shape(recipes: Iterable[Recipe]) -> list[Recipe]:
     """Recipes with those together that can be run together; else in their order."""
-    places: dict[object, int] = {}
-    queries = [(recipe, ListQuery.of(recipe)) for recipe in recipes]
-    ranks = [places.setdefault(query.shape if query else None, len(places)) for _, query in queries]
-    return [queries[place][0] for place in np.argsort(ranks, kind="stable")]
+    alike: dict[object, list[Recipe]] = {}
+    for recipe in recipes:
+        query = ListQuery.of(recipe)
+        alike.setdefault(query.shape if query else None, []).append(recipe)
+    return [recipe for own in alike.values() for recipe in own]
 
 
 def groups_of(queries: Mapping[int, ListQuery]) -> list[tuple[int, ...]]:
     """The numbers of queries that can be run together, in groups of at most MOST_LISTS."""
-    by_shape: dict[object, list[int]] = {}
+    alike: dict[object, list[int]] = {}
     for number, query in queries.items():
-        by_shape.setdefault(query.shape, []).append(number)
+        alike.setdefault(query.shape, []).append(number)
     return [
         tuple(numbers[start : start + MOST_LISTS])
-        for numbers in by_shape.values()
+        for numbers in alike.values()
         for start in range(0, len(numbers), MOST_LISTS)
     ]
 

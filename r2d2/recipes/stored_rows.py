@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from r2d2.recipes.columns import PredicateColumn, places_shown
 from r2d2.recipes.keys import MOST_CANDIDATES, listable
-from r2d2.recipes.labels import BEGINS, Positions, Wanted, merged
+from r2d2.recipes.labels import Positions, Wanted, begin_alike, beginnings, merged, tell_apart
 from r2d2.recipes.learn import Mask, Sample, combined_codes, constants_for, learn
 from r2d2.recipes.predicates import Predicate, duck_sql, renumbered
 from r2d2.recipes.rows import first_row
@@ -70,13 +70,18 @@ class StoredTable:
             return self.connection.sql(f"{sql} ORDER BY {given}.i").to_arrow_table()
 
     def words(self, place: int) -> npt.NDArray[np.uint32]:
-        """The first bits of hashes of a column: rows whose words differ have different values there."""
+        """The beginnings of hashes of a column: rows whose words differ have different values there."""
         if place not in self._words:
             if len(self._words) == _WORDS_HELD:
                 del self._words[next(iter(self._words))]
-            hashed = f"SELECT CAST(hash(v{place}) % {BEGINS} AS UINTEGER) AS w FROM {self.name}"
-            self._words[place] = self.connection.sql(hashed).to_arrow_table()["w"].to_numpy()
+            self._words[place] = beginnings(self.hashes([place]))
         return self._words[place]
+
+    def hashes(self, places: Sequence[int]) -> npt.NDArray[np.uint64]:
+        """A hash of the values of each row in some columns."""
+        told = self.connection.sql(f"SELECT hash({_values(places)}) AS w FROM {self.name}").to_arrow_table()
+        words: npt.NDArray[np.uint64] = told["w"].to_numpy()
+        return words
 
     def fulfil(self, test: str) -> Mask:
         """Which rows fulfil a condition."""
@@ -106,8 +111,7 @@ class RowOrder:
 
     def __init__(self, table: StoredTable, places: Sequence[int]) -> None:
         self._table = table
-        hashed = f"SELECT hash({_values(places)}) AS w FROM {table.name}"
-        words = table.connection.sql(hashed).to_arrow_table()["w"].to_numpy()
+        words = table.hashes(places)
         order = np.argsort(words, kind="stable")
         words = words[order]
         begins = np.ones(len(order), bool)
@@ -229,12 +233,13 @@ class StoredRows:
 
     def _sides(self, *, distinct: bool) -> _Sides:
         asked = self._wanted
+        wanted = self._needed if distinct else asked.positive
         is_other = np.ones(self._table.rows, bool)
-        for own in (self._needed, asked.ambiguous) if distinct else (asked.positive, asked.ambiguous):
+        for own in (wanted, asked.ambiguous):
             is_other[own] = False
         if asked.free is not None:
             is_other &= ~asked.free
-        return _Sides(wanted=self._needed if distinct else asked.positive, is_other=is_other)
+        return _Sides(wanted=wanted, is_other=is_other)
 
     def _sampled(self, sides: _Sides, shown: Sequence[int]) -> tuple[pa.Table, Sample]:
         """Rows of both sides to learn from, chosen and ordered by their values alone."""
@@ -291,7 +296,7 @@ class StoredRows:
         part = self._table.rows // _FIRST_PART
         if self._share(self._alike(places[0], slice(part)), same):
             return False
-        if len(self._wanted.positive) <= BEGINS // 8:
+        if tell_apart(len(self._wanted.positive)):
             return not self._share(self._alike(places[0], slice(part, None)), same)
         matched = f"SELECT own.rowid AS r FROM {self._table.name} AS own SEMI JOIN {self._listed_rows} ON {same}"
         rows = self._table.connection.sql(matched).to_arrow_table()["r"].to_numpy()
@@ -308,11 +313,9 @@ class StoredRows:
     def _alike(self, place: int, rows: slice) -> Positions:
         """Of some rows, those that are not wanted and may have a wanted row's value in a column: no less than all."""
         chosen = self._key_sides.is_other[rows]
-        if len(self._wanted.positive) <= BEGINS // 8:
+        if tell_apart(len(self._wanted.positive)):
             words = self._table.words(place)
-            begins = np.zeros(BEGINS, bool)
-            begins[words[self._wanted.positive]] = True
-            chosen = begins[words[rows]] & chosen
+            chosen = begin_alike(words[rows], words[self._wanted.positive]) & chosen
         return (rows.start or 0) + np.flatnonzero(chosen)
 
     def _share_examples(self, places: Sequence[int]) -> bool:

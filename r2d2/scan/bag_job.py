@@ -94,12 +94,12 @@ def sum_small_frames(frames: Sequence[SmallFrame], kernels: Kernels) -> dict[int
     Raises:
         EngineError: If any of the frames does not run.
     """
-    orders = {table: column_places(one.schema) for one in frames for table in one.tables}
+    places = {table: column_places(one.schema) for one in frames for table in one.tables}
     pieces = [one.frame.mapInArrow(packer(one.tables), spark_ddl(PIECES)) for one in frames]
-    kernel = summer(orders, kernels.hasher, kernels.limits)
+    kernel = summer(places, kernels.hasher, kernels.limits)
     with engine_errors():
         rows = union_all(pieces).repartition(kernels.parallelism).mapInArrow(kernel, spark_ddl(SUMS)).toArrow()
-    sums = dict.fromkeys(orders, BagSum())
+    sums = dict.fromkeys(places, BagSum())
     for row in rows.to_pylist():
         sums[row["table"]] += BagSum.of_row(row)
     return sums

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -89,7 +88,8 @@ def summer(places: Mapping[int, Sequence[int]], hasher: RowHasher, limits: Kerne
             if room <= 0:
                 yield _sums(held, places, hasher, limits)
                 held, room = [], KERNEL_BYTES
-        yield _sums(held, places, hasher, limits)
+        if held:
+            yield _sums(held, places, hasher, limits)
 
     return summed
 
@@ -110,24 +110,21 @@ def _sums(
     """The sums of some pieces, schema SUMS."""
     digests = _digests([rows for _, rows in held], hasher, limits)
     told = []
-    for table, lanes in zip((table for table, _ in held), digests, strict=True):
-        first, second = row_fingerprints(hasher, (lanes[place] for place in places[table]))
+    for number, (table, _) in enumerate(held):
+        first, second = row_fingerprints(hasher, (digests[number, place] for place in places[table]))
         told.append(sum_row(table, 0, BagSum.of(first, second, None)))
     return pa.RecordBatch.from_pylist(told, schema=SUMS)
 
 
-def _digests(pieces: Sequence[pa.RecordBatch], hasher: RowHasher, limits: KernelLimits) -> list[list[Lanes]]:
+def _digests(pieces: Sequence[pa.RecordBatch], hasher: RowHasher, limits: KernelLimits) -> dict[tuple[int, int], Lanes]:
     """The digests of all values, by piece and column."""
     by_type: dict[pa.DataType, list[tuple[int, int]]] = {}
     for number, rows in enumerate(pieces):
         for place, column in enumerate(rows.columns):
             by_type.setdefault(column.type, []).append((number, place))
-    nothing = np.empty(0, np.uint64)
-    found: list[list[Lanes]] = [[(nothing, nothing)] * rows.num_columns for rows in pieces]
+    found: dict[tuple[int, int], Lanes] = {}
     with connect(limits) as connection:
         for dtype, places in by_type.items():
             arrays = [pieces[number].column(place) for number, place in places]
-            lanes = digest_arrays(connection, hasher, dtype, arrays)
-            for (number, place), own in zip(places, lanes, strict=True):
-                found[number][place] = own
+            found |= zip(places, digest_arrays(connection, hasher, dtype, arrays), strict=True)
     return found
