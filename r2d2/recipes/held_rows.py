@@ -14,8 +14,19 @@ import pyarrow as pa
 
 from r2d2.recipes.columns import PredicateColumn, places_shown
 from r2d2.recipes.keys import listable
-from r2d2.recipes.labels import AMBIGUOUS, FREE, NEGATIVE, POSITIVE, Labels
-from r2d2.recipes.learn import Codes, Mask, Sample, combined_codes, constants_for, learn, selected
+from r2d2.recipes.labels import AMBIGUOUS, FREE, NEGATIVE, POSITIVE, Labels, Positions
+from r2d2.recipes.learn import (
+    FEW_ROWS,
+    MANY_ROWS,
+    Codes,
+    Mask,
+    Sample,
+    combined_codes,
+    constants_for,
+    is_hopeless,
+    learn,
+    selected,
+)
 from r2d2.recipes.predicates import Predicate, renumbered
 
 
@@ -35,6 +46,19 @@ class HeldTable:
     def sample(self) -> Sample:
         """All rows."""
         return Sample.of(self.values, self.columns, np.ones(self.values.num_rows, bool))
+
+    @cached_property
+    def _order(self) -> Positions:
+        """All rows by a hash of their values: which come first does not depend on how the files are cut."""
+        words = np.zeros(len(self.sample.wanted), np.uint64)
+        for codes in self.sample.codes.T:
+            words = (words ^ codes.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+            words ^= words >> np.uint64(29)
+        return np.argsort(words, kind="stable")
+
+    def first_of(self, chosen: Mask, rows: int) -> Positions:
+        """Up to so many of the chosen rows."""
+        return self._order[chosen[self._order]][:rows]
 
 
 class HeldRows:
@@ -83,7 +107,15 @@ class HeldRows:
             return None
         rows = np.flatnonzero(positive | other)
         most_constants = constants_for(int(np.count_nonzero(positive)))
-        found = learn(_part(self._table.sample, rows, shown, positive[rows], most_constants))
+
+        def part(rows: Positions) -> Sample:
+            return _part(self._table.sample, rows, shown, positive[rows], most_constants)
+
+        if len(rows) > MANY_ROWS:
+            few = [self._table.first_of(side, FEW_ROWS) for side in (positive, other)]
+            if is_hopeless(part(np.concatenate(few))):
+                return None
+        found = learn(part(rows))
         if found is None:
             return None
         predicate = renumbered(found, shown)
@@ -122,12 +154,12 @@ class HeldRows:
         return combined_codes(self._table.sample, places)
 
 
-def _part(sample: Sample, rows: npt.NDArray[np.intp], places: Sequence[int], wanted: Mask, most: int) -> Sample:
+def _part(sample: Sample, rows: Positions, places: Sequence[int], wanted: Mask, most: int) -> Sample:
     """Some rows and columns of a sample, with the codes of their own values."""
     coded = [_recoded(sample.codes[rows, place], sample.domains[place]) for place in places]
     return Sample(
         columns=[sample.columns[place] for place in places],
-        codes=np.stack([codes for codes, _ in coded], axis=1),
+        codes=np.stack([codes for codes, _ in coded]).T,
         domains=[domain for _, domain in coded],
         wanted=wanted,
         most_constants=most,

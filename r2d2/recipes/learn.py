@@ -11,7 +11,7 @@ import bisect
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,14 +27,15 @@ MAX_POINTS = 24
 """Values of an IN list at most."""
 MAX_LEAVES = 64
 FEW_ROWS = 1_000
-"""Rows of each side on which a tree is tried first: if it cannot tell these apart, it cannot tell apart many more."""
+"""Rows of each side that are looked at first, see `is_hopeless`."""
+MANY_ROWS = 3_000
+"""Rows of both sides for which that is worth while."""
 MOST_PRUNED = 4
 """Times MAX_BOXES that may be left of a tree before superfluous boxes are looked for, which costs their square."""
 SHORT_BOX = 2
 """So many conditions on one row of a box are preferred to whatever a tree finds."""
 
 _MOST_KEY = 1 << 62
-_MANY_TIMES = 3
 _PAIRED_COLUMNS = 64
 _NULL = 0  # place of NULL in a mask of codes; values follow, and NaN comes last
 
@@ -66,7 +67,7 @@ class Sample:
     ) -> Sample:
         """A sample from stored values, one column of the table per predicate column."""
         coded = [_coded(rows.column(place), column) for place, column in enumerate(columns)]
-        codes = np.stack([codes for codes, _ in coded], axis=1) if coded else np.zeros((rows.num_rows, 0), np.int32)
+        codes = np.stack([codes for codes, _ in coded]).T if coded else np.zeros((rows.num_rows, 0), np.int32)
         return cls(
             columns=columns,
             codes=codes,
@@ -112,6 +113,14 @@ def constants_for(rows: int) -> int:
     return min(MAX_CONSTANTS, max(8, rows // 2))
 
 
+def is_hopeless(few: Sample) -> bool:
+    """Whether nothing can be learned from any sample that has these rows: no bounds nor tree tell even them apart.
+
+    So it is for rows without a rule, as a random part of a table has them.
+    """
+    return bounding_box(few) is None and _tree_boxes(few) is None
+
+
 def learn(sample: Sample) -> Predicate | None:
     """The simplest predicate found that is right about every row of a sample; None where none is simple enough."""
     if not sample.wanted.any():
@@ -138,69 +147,92 @@ def is_simple(predicate: Predicate, sample: Sample) -> bool:
 
 def bounding_box(sample: Sample) -> Predicate | None:
     """The cheapest conditions that bound the wanted rows and keep all others out; None where no bounds do."""
-    others = ~sample.wanted
-    if not others.any():
+    others = np.flatnonzero(~sample.wanted)
+    if not len(others):
         return ((),)
-    offers: list[tuple[float, Condition, Mask]] = []
-    for column in range(len(sample.columns)):
-        for mask in _bounds(sample, column):
+    bounds = [_bounds(sample, column) for column in range(len(sample.columns))]
+    if _any_within(bounds, sample, others):
+        return None
+    offers: list[_Offer] = []
+    for column, masks in enumerate(bounds):
+        codes = sample.codes[others, column]
+        for mask in masks:
+            kept_out = ~mask[codes]
             condition = _readable(mask, sample, column)
-            kept_out = ~mask[sample.codes[others, column]]
             if kept_out.any() and is_simple(((condition,),), sample):
                 cost = condition.cost + (0.0 if sample.columns[column].shared else 0.01)
-                offers.append((cost, condition, kept_out))
-    offers.sort(key=lambda offer: (offer[0], offer[1].column))
-    chosen = _cover(offers, int(others.sum()))
+                offers.append(_Offer(cost, condition, kept_out, int(np.count_nonzero(kept_out))))
+    offers.sort(key=lambda offer: (offer.cost, offer.condition.column))
+    chosen = _cover(offers, len(others))
     if chosen is None:
         return None
-    box = tuple(sorted((condition for _, condition, _ in chosen), key=lambda condition: condition.column))
+    box = tuple(sorted((offer.condition for offer in chosen), key=lambda condition: condition.column))
     return simplified((box,), sample)
 
 
-def _bounds(sample: Sample, column: int) -> Iterator[Mask]:
+def _any_within(bounds: Sequence[Sequence[Mask]], sample: Sample, rows: npt.NDArray[np.intp]) -> bool:
+    """Whether any of some rows is within all bounds."""
+    for column, masks in enumerate(bounds):
+        for mask in masks:
+            rows = rows[mask[sample.codes[rows, column]]]
+    return len(rows) > 0
+
+
+def _bounds(sample: Sample, column: int) -> list[Mask]:
     """Codes that a bound of the wanted rows allows: a range, and where they are few the values themselves."""
-    wanted = sample.codes[sample.wanted, column]
     width, last = sample.width(column), sample.width(column) - 1
-    has_null, has_nan = bool((wanted == _NULL).any()), bool((wanted == last).any())
-    values = np.unique(wanted[(wanted != _NULL) & (wanted != last)])
+    used = np.zeros(width, bool)
+    used[sample.codes[sample.wanted, column]] = True
+    values = np.flatnonzero(used[1:last]) + 1
     flags = np.zeros(width, bool)
-    flags[_NULL], flags[last] = has_null, has_nan
+    flags[_NULL], flags[last] = used[_NULL], used[last]
     is_listed = sample.columns[column].kind in (Kind.TEXT, Kind.BYTES) and len(values) <= MAX_POINTS
+    found: list[Mask] = []
     if len(values) and not is_listed:  # nobody thinks of a status between two others
         ranged = flags.copy()
         ranged[values[0] : values[-1] + 1] = True
-        yield ranged
+        found.append(ranged)
     if len(values):
         whole = flags.copy()
         whole[1:last] = True
-        yield whole
+        found.append(whole)
     if len(values) <= MAX_POINTS:
-        points = flags.copy()
-        points[values] = True
-        yield points
+        found.append(used)
+    return found
 
 
-def _cover(offers: Sequence[tuple[float, Condition, Mask]], others: int) -> list[tuple[float, Condition, Mask]] | None:
+class _Offer(NamedTuple):
+    """A condition that bounds the wanted rows, and which of the others it keeps out."""
+
+    cost: float
+    condition: Condition
+    kept_out: Mask
+    number: int
+
+
+def _cover(offers: Sequence[_Offer], others: int) -> list[_Offer] | None:
     """The cheapest offers that together keep out all other rows: exact for one and two, greedy for more."""
-    single = next((offer for offer in offers if offer[2].all()), None)
+    single = next((offer for offer in offers if offer.number == others), None)
     if single is not None:
         return [single]
     pairs = (
-        pair
-        for pair in itertools.combinations(offers[:_PAIRED_COLUMNS], 2)
-        if pair[0][1].column != pair[1][1].column and (pair[0][2] | pair[1][2]).all()
+        (one, other)
+        for one, other in itertools.combinations(offers[:_PAIRED_COLUMNS], 2)
+        if one.number + other.number >= others
+        and one.condition.column != other.condition.column
+        and (one.kept_out | other.kept_out).all()
     )
-    pair = min(pairs, key=lambda pair: pair[0][0] + pair[1][0], default=None)
+    pair = min(pairs, key=lambda pair: pair[0].cost + pair[1].cost, default=None)
     if pair is not None:
         return list(pair)
-    chosen: list[tuple[float, Condition, Mask]] = []
+    chosen: list[_Offer] = []
     left = np.ones(others, bool)
     while left.any():
-        best = max(offers, key=lambda offer: (offer[2] & left).sum() / offer[0], default=None)
-        if best is None or not (best[2] & left).any():
+        best = max(offers, key=lambda offer: (offer.kept_out & left).sum() / offer.cost, default=None)
+        if best is None or not (best.kept_out & left).any():
             return None
         chosen.append(best)
-        left &= ~best[2]
+        left &= ~best.kept_out
     return chosen
 
 
@@ -299,15 +331,8 @@ def mask_of(condition: Condition, sample: Sample) -> Mask:
 
 def tree_predicate(sample: Sample) -> Predicate | None:
     """The leaves of a decision tree as a predicate, made as short as the sample allows; None where it stays impure."""
-    if sample.codes.shape[1] == 0 or sample.wanted.all():
-        return None
-    if len(sample.wanted) > _MANY_TIMES * FEW_ROWS and _leaf_boxes(_tree_of(_few(sample)), sample) is None:
-        return None
-    boxes = _leaf_boxes(_tree_of(sample), sample)
+    boxes = _tree_boxes(sample)
     if boxes is None:
-        return None
-    boxes = _merged(boxes)
-    if len(boxes) > MOST_PRUNED * MAX_BOXES:  # rows without a rule, as a random part of a table has them
         return None
     boxes = _merged(_pruned(boxes, sample))
     if len(boxes) > MAX_BOXES:
@@ -316,23 +341,20 @@ def tree_predicate(sample: Sample) -> Predicate | None:
     return simplified(predicate, sample) if _selects_exactly(predicate, sample) else None
 
 
+def _tree_boxes(sample: Sample) -> list[MaskBox] | None:
+    """The wanted rows as leaves of a decision tree; None where these stay impure, or are too many."""
+    if sample.codes.shape[1] == 0 or sample.wanted.all():
+        return None
+    boxes = _leaf_boxes(_tree_of(sample), sample)
+    merged = _merged(boxes) if boxes is not None else []
+    return merged if 0 < len(merged) <= MOST_PRUNED * MAX_BOXES else None
+
+
 def _tree_of(sample: Sample) -> Any:
     from sklearn.tree import DecisionTreeClassifier
 
     tree = DecisionTreeClassifier(criterion="entropy", max_leaf_nodes=MAX_LEAVES, random_state=0)
     return tree.fit(sample.codes.astype(np.float32), sample.wanted).tree_
-
-
-def _few(sample: Sample) -> Sample:
-    """Up to FEW_ROWS of each side, by their codes alone: which are chosen does not depend on the order of rows."""
-    words = np.zeros(len(sample.wanted), np.uint64)
-    for codes in sample.codes.T:
-        words = (words ^ codes.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
-        words ^= words >> np.uint64(29)
-    order = np.argsort(words, kind="stable")
-    sides = [order[sample.wanted[order]][:FEW_ROWS], order[~sample.wanted[order]][:FEW_ROWS]]
-    rows = np.concatenate(sides)
-    return replace(sample, codes=sample.codes[rows], wanted=sample.wanted[rows])
 
 
 MaskBox = dict[int, Mask]
@@ -393,27 +415,38 @@ def _pruned(boxes: list[MaskBox], sample: Sample) -> list[MaskBox]:
 
 
 def _shortened(box: MaskBox, sample: Sample) -> MaskBox:
-    order = sorted(box, key=lambda column: (-condition_of(box[column], sample, column).cost, -column))
-    for column in order:
-        rest = {other: mask for other, mask in box.items() if other != column}
-        if rest and not _inside(rest, sample)[~sample.wanted].any():
-            box = rest
-    return {column: _narrowed(box, column, sample) for column in box}
+    """The box without the conditions, the dearest first, and with the gaps closed, that keep no row out.
+
+    What a box without one condition takes more are the rows that fail this one alone.
+    """
+    outside = {column: ~mask[sample.codes[:, column]] for column, mask in box.items()}
+    fails = np.sum(list(outside.values()), axis=0, dtype=np.int16)
+    for column in sorted(box, key=lambda column: (-condition_of(box[column], sample, column).cost, -column)):
+        if len(outside) > 1 and not (outside[column] & (fails == 1) & ~sample.wanted).any():
+            fails -= outside.pop(column)
+    is_inside = fails == 0
+    narrowed = {}
+    for column in (column for column in box if column in outside):
+        codes = sample.codes[:, column]
+        without = outside[column] & (fails == 1) & ~sample.wanted
+        narrowed[column] = _narrowed(codes[is_inside], codes[without], sample.width(column))
+    return narrowed
 
 
-def _narrowed(box: MaskBox, column: int, sample: Sample) -> Mask:
-    """A column's mask with the gaps closed in which the sample has no row of the box that is not wanted."""
-    rest = {other: mask for other, mask in box.items() if other != column}
-    denied = np.zeros(sample.width(column), bool)
-    denied[sample.codes[_inside(rest, sample) & ~sample.wanted, column]] = True
-    used = np.zeros(sample.width(column), bool)
-    used[sample.codes[_inside(box, sample) & sample.wanted, column]] = True
-    mask = used.copy()
-    codes = np.flatnonzero(used[1:-1]) + 1
-    for before, after in itertools.pairwise(codes):
-        if not denied[before : after + 1].any():
-            mask[before : after + 1] = True
-    return mask
+def _narrowed(used: Codes, denied: Codes, width: int) -> Mask:
+    """The mask of some codes with the gaps closed in which no code is denied."""
+    mask = np.zeros(width, bool)
+    mask[used] = True
+    denials = np.zeros(width, np.int64)
+    denials[denied] = 1
+    denials = np.cumsum(denials)
+    values = np.flatnonzero(mask[1:-1]) + 1
+    is_closed = denials[values[1:]] == denials[values[:-1]]
+    steps = np.zeros(width, np.int8)
+    steps[values[:-1][is_closed]] += 1
+    steps[values[1:][is_closed]] -= 1
+    closed: Mask = mask | (np.cumsum(steps) > 0)
+    return closed
 
 
 def _inside(box: MaskBox, sample: Sample) -> Mask:

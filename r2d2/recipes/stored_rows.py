@@ -20,7 +20,7 @@ import pyarrow as pa
 from r2d2.recipes.columns import PredicateColumn, places_shown
 from r2d2.recipes.keys import MOST_CANDIDATES, listable
 from r2d2.recipes.labels import Positions, Wanted, begin_alike, beginnings, merged, tell_apart
-from r2d2.recipes.learn import Mask, Sample, combined_codes, constants_for, learn
+from r2d2.recipes.learn import FEW_ROWS, Mask, Sample, combined_codes, constants_for, is_hopeless, learn
 from r2d2.recipes.predicates import Predicate, duck_sql, renumbered
 from r2d2.recipes.rows import first_row
 
@@ -214,9 +214,12 @@ class StoredRows:
             return None
         sides = self._sides(distinct=True) if distinct else self._key_sides
         most_constants = constants_for(len(sides.wanted))
-        rows, sample = self._sampled(sides, shown) if distinct else self._examples
+        few = self._sample_of(self._sampled(sides, shown, FEW_ROWS), shown) if distinct else self._few
+        if is_hopeless(replace(few, most_constants=most_constants)):
+            return None
+        rows = self._sampled(sides, shown, SAMPLE_ROWS // 2)
         for _ in range(ROUNDS):
-            found = learn(replace(sample, most_constants=most_constants))
+            found = learn(replace(self._sample_of(rows, shown), most_constants=most_constants))
             if found is None:
                 return None
             predicate = renumbered(found, shown)
@@ -228,7 +231,6 @@ class StoredRows:
             order = self._table.order(shown)
             wrong = (self._table.fetched(order.least(own, MISTAKES), shown) for own in (missed, excess))
             rows = pa.concat_tables([rows, *map(_marked, wrong, (True, False))])
-            sample = self._sample_of(rows, shown)
         return None
 
     def _sides(self, *, distinct: bool) -> _Sides:
@@ -241,14 +243,12 @@ class StoredRows:
             is_other &= ~asked.free
         return _Sides(wanted=wanted, is_other=is_other)
 
-    def _sampled(self, sides: _Sides, shown: Sequence[int]) -> tuple[pa.Table, Sample]:
-        """Rows of both sides to learn from, chosen and ordered by their values alone."""
-        most = SAMPLE_ROWS // 2
+    def _sampled(self, sides: _Sides, shown: Sequence[int], most: int) -> pa.Table:
+        """Up to so many rows of each side to learn from, chosen and ordered by their values alone."""
         order = self._table.order(shown)
         wanted = self._table.fetched(order.least(sides.wanted, most), shown)
         others = order.first_of(sides.is_other, min(most, max(LEAST_OTHERS, len(sides.wanted))))
-        rows = pa.concat_tables([_marked(wanted, True), _marked(others, False)])
-        return rows, self._sample_of(rows, shown)
+        return pa.concat_tables([_marked(wanted, True), _marked(others, False)])
 
     def _sample_of(self, rows: pa.Table, shown: Sequence[int]) -> Sample:
         wanted = rows.column("wanted").to_numpy(zero_copy_only=False).astype(bool)
@@ -290,7 +290,7 @@ class StoredRows:
         """See `query.Rows`."""
         if len(self._wanted.ambiguous):
             return False
-        if self._share_examples(places):
+        if self._share_few(places):
             return False  # most columns identify nothing, which a few rows show
         same = " AND ".join(f"own.v{place} = wanted.v{place}" for place in places)
         part = self._table.rows // _FIRST_PART
@@ -318,11 +318,10 @@ class StoredRows:
             chosen = begin_alike(words[rows], words[self._wanted.positive]) & chosen
         return (rows.start or 0) + np.flatnonzero(chosen)
 
-    def _share_examples(self, places: Sequence[int]) -> bool:
-        """Whether rows of both sides among the examples have the same values in some columns."""
-        _, sample = self._examples
-        keys = combined_codes(sample, places)
-        return bool(np.isin(keys[~sample.wanted], keys[sample.wanted]).any())
+    def _share_few(self, places: Sequence[int]) -> bool:
+        """Whether few rows of both sides have the same values in some columns already."""
+        keys, wanted = combined_codes(self._few, places), self._few.wanted
+        return bool(np.isin(keys[~wanted], keys[wanted]).any())
 
     def keys(self, places: Sequence[int]) -> pa.Table:
         """See `query.Rows`."""
@@ -336,8 +335,9 @@ class StoredRows:
         return self._sides(distinct=False)
 
     @cached_property
-    def _examples(self) -> tuple[pa.Table, Sample]:
-        return self._sampled(self._key_sides, places_shown(self.columns, distinct=False))
+    def _few(self) -> Sample:
+        shown = places_shown(self.columns, distinct=False)
+        return self._sample_of(self._sampled(self._key_sides, shown, FEW_ROWS), shown)
 
     @cached_property
     def _listed_rows(self) -> str:
