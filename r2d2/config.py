@@ -84,6 +84,8 @@ class AuditConfig:
         horizon_months: Months over which the plan counts costs.
         prices, access, policy, max_latency_seconds, chains: See PlanOptions.
         sketch_rows: Expected number of fingerprints in a table's sketch.
+        whole_rows: Where the tables that are to be sketched have at most so many rows together, each times its column
+            sets, all of them are compared at once, and no table is read again to be verified.
         kernel_threads: Kernels that run at once; None is the engine's parallelism.
         memory_bytes: Memory of all kernels of one machine together, half of it for DuckDB, half for fingerprints.
         lane_keys: Secret keys of the two lanes of the row fingerprint.
@@ -115,6 +117,7 @@ class AuditConfig:
     max_latency_seconds: float | None = None
     chains: int = 0
     sketch_rows: int = 1024
+    whole_rows: int = 1 << 24
     kernel_threads: int | None = None
     memory_bytes: int = 4 << 30
     lane_keys: tuple[int, int] = field(default_factory=new_lane_keys, repr=False)
@@ -139,6 +142,7 @@ class AuditConfig:
             raise UsageError(f"near must be above 0 and below 1, got {self.near}")
         _ = self.plan_options  # checks what it holds
         _at_least("sketch-rows", self.sketch_rows, 16)
+        _at_least("whole-rows", self.whole_rows, 0)
         _at_least("memory", self.memory_bytes, 256 << 20)
         if self.kernel_threads is not None:
             _at_least("kernel-threads", self.kernel_threads, 1)

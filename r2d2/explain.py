@@ -154,7 +154,7 @@ class _Finding:
         for stage, name in ((MINHASH, "MinHash"), (VERIFY, "verify")):
             verdict = read_verdicts(self._store, stage).get(pair)
             if verdict is not None and verdict.missing:
-                return name, [_missing(verdict, is_sample=stage == MINHASH)], {}
+                return name, [_missing(verdict)], {}
         kept = [read_pairs(self._store, PAGES), read_pairs(self._store, MINMAX, name="sharing")]
         if any(pair in pairs for pairs in (*kept, read_identical(self._store, MINMAX))):
             return "verify", [], {}
@@ -200,9 +200,10 @@ def _named(path: LeafPath) -> str:
     return ".".join(f"`{name}`" for name in path)
 
 
-def _missing(verdict: Verdict, *, is_sample: bool) -> str:
-    of = "sampled distinct rows of the child" if is_sample else "distinct rows of the child"
-    return f"of {verdict.distinct:,} {of} the parent lacks {verdict.missing:,}"
+def _missing(verdict: Verdict) -> str:
+    return (
+        f"of {verdict.distinct:,} distinct rows of the child that were looked at the parent lacks {verdict.missing:,}"
+    )
 
 
 _SENTENCES = {

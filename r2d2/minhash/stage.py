@@ -2,12 +2,14 @@
 
 The sample of a table under a column set holds every distinct fingerprint below a threshold that follows from its row
 count alone. So a child's fingerprint below both thresholds that is not in the parent's sample is not in the parent.
-The same samples say of children that several tables may hold together whether some row is in none of these.
+The same samples say of children that several tables may hold together whether some row is in none of these. Where all
+tables together have few rows, all rows are compared: that takes less than to read what samples leave once more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from r2d2.model import SchemaGraph
@@ -88,20 +90,30 @@ def _is_answered(question: Question, answers: Answers) -> bool:
 def _compare(
     run: StageRun, pairs: Sequence[Pair], questions: Sequence[Question], graph: SchemaGraph, evidence_stage: str
 ) -> Comparison:
-    """Samples of all tables; larger ones of those that are asked about together, since what is left is read whole."""
+    """Samples of all tables, or all of their rows where these are few."""
     sets = column_sets([*pairs, *pairs_of(questions)], graph)
-    together = {table for question in questions for table in question.tables}
     evidence = read_evidence(run.store, evidence_stage, sets)
-    harvests, rows = run.inventory.harvests, run.config.sketch_rows
     scans = [
-        TableScan(
-            table=table,
-            harvest=harvests[table],
-            column_sets=own,
-            threshold=sample_threshold(harvests[table], rows, WHOLE_FACTOR if table in together else 1),
-            evidence=evidence[table],
-        )
+        TableScan(table=table, harvest=run.inventory.harvests[table], column_sets=own, evidence=evidence[table])
         for table, own in sorted(sets.items())
     ]
+    if not _are_few(scans, run.config.whole_rows):
+        scans = _sampled(scans, questions, run.config.sketch_rows)
     spark = run.engine.spark
     return compare_tables(spark, scans, pairs, run.kernels, run.engine_frames(spark), questions)
+
+
+def _are_few(scans: Sequence[TableScan], most: int) -> bool:
+    """Whether all rows may be compared: they are known to be few, and the kernels read them, which can read twice."""
+    known = all(scan.harvest.rows is not None and scan.harvest.reader == "files" for scan in scans)
+    return known and sum(scan.expected_rows for scan in scans) <= most
+
+
+def _sampled(scans: Sequence[TableScan], questions: Sequence[Question], rows: int) -> list[TableScan]:
+    """Scans of samples; larger ones of tables that are asked about together, since what is left is read whole."""
+    together = {table for question in questions for table in question.tables}
+    factors = (WHOLE_FACTOR if scan.table in together else 1 for scan in scans)
+    return [
+        replace(scan, threshold=sample_threshold(scan.harvest, rows, factor))
+        for scan, factor in zip(scans, factors, strict=True)
+    ]

@@ -11,15 +11,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from r2d2.scan.beginnings import begin_alike, beginnings, tell_apart
 from r2d2.scan.compare import numbered
 from r2d2.scan.kinds import Lists
 from r2d2.scan.reports import Words
 
 PART_ROWS = 4_000_000
 """Fingerprints that are numbered at once, with about 60 bytes each."""
-
-BEGINS = 1 << 20
-"""First bits of hashes that are looked at: what is known of each fits into a processor's cache."""
 
 NEGATIVE, POSITIVE, AMBIGUOUS, FREE = 0, 1, 2, 3
 """Labels: the child has none of these rows, all of them, or some of equal ones; or it does not matter who gets them."""
@@ -55,23 +53,6 @@ def rows_alike(parent: Fingerprints, children: Sequence[Fingerprints]) -> Positi
         return np.arange(len(parent[0]))
     wanted = np.concatenate([beginnings(first) for first, _ in children])
     return np.flatnonzero(begin_alike(beginnings(parent[0]), wanted))
-
-
-def tell_apart(hashes: int) -> bool:
-    """Whether so many hashes leave most beginnings to others."""
-    return hashes <= BEGINS // 8
-
-
-def beginnings(hashes: Words | npt.NDArray[np.uint64]) -> npt.NDArray[np.uint32]:
-    """The first bits of hashes: what differs in them is different."""
-    return (hashes.view(np.uint64) >> np.uint64(64 - BEGINS.bit_length() + 1)).astype(np.uint32)
-
-
-def begin_alike(own: npt.NDArray[np.uint32], others: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
-    """Which of some beginnings are among others."""
-    there = np.zeros(BEGINS, bool)
-    there[others] = True
-    return there[own]
 
 
 def number_rows(tables: Sequence[Fingerprints]) -> tuple[list[Numbers], int]:

@@ -343,7 +343,7 @@ def tree_predicate(sample: Sample) -> Predicate | None:
 
 def _tree_boxes(sample: Sample) -> list[MaskBox] | None:
     """The wanted rows as leaves of a decision tree; None where these stay impure, or are too many."""
-    if sample.codes.shape[1] == 0 or sample.wanted.all():
+    if sample.codes.shape[1] == 0 or sample.wanted.all() or not sample.wanted.any():
         return None
     boxes = _leaf_boxes(_tree_of(sample), sample)
     merged = _merged(boxes) if boxes is not None else []

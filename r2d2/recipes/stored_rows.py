@@ -6,11 +6,12 @@ stay in DuckDB; which rows a child wants is told by their positions, and what is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 import numpy as np
@@ -19,10 +20,14 @@ import pyarrow as pa
 
 from r2d2.recipes.columns import PredicateColumn, places_shown
 from r2d2.recipes.keys import MOST_CANDIDATES, listable
-from r2d2.recipes.labels import Positions, Wanted, begin_alike, beginnings, merged, tell_apart
+from r2d2.recipes.labels import Positions, Wanted, merged
 from r2d2.recipes.learn import FEW_ROWS, Mask, Sample, combined_codes, constants_for, is_hopeless, learn
 from r2d2.recipes.predicates import Predicate, duck_sql, renumbered
 from r2d2.recipes.rows import first_row
+from r2d2.scan.beginnings import begin_alike, beginnings, tell_apart
+from r2d2.scan.ordering import order_of_hashes
+
+T = TypeVar("T")
 
 SAMPLE_ROWS = 20_000
 """Rows of a sample: up to half of them wanted, up to half not."""
@@ -32,7 +37,10 @@ MISTAKES = 1_000
 """Wrongly selected, and wrongly left out, rows that join a sample after a trial."""
 ROUNDS = 8
 _WORDS_HELD = 6
-"""Columns of a table whose hashes are held, with four bytes a row each."""
+"""Columns of a table of which the beginnings of hashes are held, with four bytes a row each, and as many of which it is
+held which rows share a value, with one byte."""
+_OFTEN = 4
+"""Questions about a column after which it is found out for all rows together which of them share a value."""
 _FIRST_PART = 16
 """So small a part of the rows is looked at first for values that a key list must not have: it shows most of them."""
 _AMPLE = 4
@@ -54,6 +62,8 @@ class StoredTable:
         self.connection = connection
         self._orders: dict[tuple[int, ...], RowOrder] = {}
         self._words: dict[int, npt.NDArray[np.uint32]] = {}
+        self._shared: dict[int, Mask] = {}
+        self._asked: Counter[int] = Counter()
         (self.rows,) = first_row(connection, f"SELECT count(*) FROM {name}") or (0,)
 
     def order(self, places: Sequence[int]) -> RowOrder:
@@ -71,11 +81,14 @@ class StoredTable:
 
     def words(self, place: int) -> npt.NDArray[np.uint32]:
         """The beginnings of hashes of a column: rows whose words differ have different values there."""
-        if place not in self._words:
-            if len(self._words) == _WORDS_HELD:
-                del self._words[next(iter(self._words))]
-            self._words[place] = beginnings(self.hashes([place]))
-        return self._words[place]
+        return _held(self._words, place, lambda: beginnings(self.hashes([place])))
+
+    def are_alone(self, positions: Positions, place: int) -> bool:
+        """Whether, as far as is known, no other row has the value of one of some rows in a column."""
+        self._asked[place] += 1
+        if self._asked[place] <= _OFTEN:
+            return False
+        return not _held(self._shared, place, lambda: _shared(self.hashes([place])))[positions].any()
 
     def hashes(self, places: Sequence[int]) -> npt.NDArray[np.uint64]:
         """A hash of the values of each row in some columns."""
@@ -99,6 +112,26 @@ class StoredTable:
             self.connection.unregister(name)
 
 
+def _held(held: dict[int, T], place: int, made: Callable[[], T]) -> T:
+    """What is held of a column, made if it is not there; that of another column makes room."""
+    if place not in held:
+        if len(held) == _WORDS_HELD:
+            del held[next(iter(held))]
+        held[place] = made()
+    return held[place]
+
+
+def _shared(hashes: npt.NDArray[np.uint64]) -> Mask:
+    """Which hashes come more than once."""
+    order = order_of_hashes(hashes)
+    ordered = hashes[order]
+    is_same = ordered[1:] == ordered[:-1]
+    shared = np.zeros(len(hashes), bool)
+    shared[order[1:][is_same]] = True
+    shared[order[:-1][is_same]] = True
+    return shared
+
+
 class RowOrder:
     """Rows of a table in the order of a hash of some of their values; equal ones are represented by the first.
 
@@ -112,7 +145,7 @@ class RowOrder:
     def __init__(self, table: StoredTable, places: Sequence[int]) -> None:
         self._table = table
         words = table.hashes(places)
-        order = np.argsort(words, kind="stable")
+        order = order_of_hashes(words)
         words = words[order]
         begins = np.ones(len(order), bool)
         begins[1:] = words[1:] != words[:-1]
@@ -292,6 +325,8 @@ class StoredRows:
             return False
         if self._share_few(places):
             return False  # most columns identify nothing, which a few rows show
+        if any(self._table.are_alone(self._wanted.positive, place) for place in places):
+            return True
         same = " AND ".join(f"own.v{place} = wanted.v{place}" for place in places)
         part = self._table.rows // _FIRST_PART
         if self._share(self._alike(places[0], slice(part)), same):

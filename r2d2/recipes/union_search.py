@@ -255,11 +255,11 @@ class _Search:
             sources: The parents.
             holders: By number, how many of them have the row.
         """
+        asked = [source for source in sources if not source.is_inside]
         listed_bytes = 0
-        for source in (source for source in sources if not source.is_inside):
-            own = source.counts(len(self.wanted))
-            is_own = (holders == 1) & (own > 0) & (self.wanted >= own)
-            found = self._query(source, label_rows(source.numbers, is_own * own, free=(self.wanted > 0) & ~is_own))
+        for source in sorted(asked, key=lambda one: -int(self._own(one, holders).sum())):  # the longest list first
+            own = self._own(source, holders)
+            found = self._query(source, label_rows(source.numbers, own, free=(self.wanted > 0) & (own == 0)))
             if found.keys is not None:
                 self.unruly.add(source.parent)
                 listed_bytes += len(found.keys.content)
@@ -267,6 +267,12 @@ class _Search:
             if reason:
                 return reason
         return ""
+
+    def _own(self, source: UnionSource, holders: Counts) -> Counts:
+        """By number, how often a parent has the row, where the child needs it and no other parent has it."""
+        own = source.counts(len(self.wanted))
+        needed: Counts = own * ((holders == 1) & (self.wanted >= own))
+        return needed
 
     def in_orders(self, sources: Sequence[UnionSource]) -> Parts:
         """Parts in the first order that gives any: a parent of which no part is found is asked last, then first."""
@@ -311,18 +317,26 @@ class _Search:
             # Where rows collapse, those that another part gives already may be given again.
             free = (self.wanted > 0) & (needed == 0) if self.collapse else None
             labels = label_rows(source.numbers, needed, one_is_enough=self.collapse, free=free)
-            self.known[key] = self._query(source, labels)
+            self.known[key] = self._query(source, labels, has_predicate=plain is None)
         return self.known[key]
 
-    def _query(self, source: UnionSource, labels: Labels) -> Found:
-        """The query of the labelled rows; of kind '' and without a reason where none of them is needed."""
+    def _query(self, source: UnionSource, labels: Labels, *, has_predicate: bool = True) -> Found:
+        """The query of the labelled rows; of kind '' and without a reason where none of them is needed.
+
+        Args:
+            source: Whose rows they are.
+            labels: Of its rows.
+            has_predicate: There may be a predicate for them: none was looked for in vain.
+        """
         kinds = np.bincount(labels.labels, minlength=FREE)
         if not kinds[POSITIVE] + kinds[AMBIGUOUS]:
             return Found()
         if not kinds[NEGATIVE] + kinds[AMBIGUOUS]:
             return Found(kind="selection", predicate=((),))
         with source.table.labelled(labels) as rows:
-            if source.parent in self.unruly:
+            if not has_predicate and kinds[AMBIGUOUS]:
+                rows.settle()
+            if source.parent in self.unruly or not has_predicate:
                 return find_key_query(rows, self.key_bytes, source.taken)
             found = find_query(rows, self.key_bytes, source.taken)
         if found.kind == "distinct" and not self.may_collapse:

@@ -32,7 +32,8 @@ def answer_bucket(fingerprints: pa.Table, questions: pa.Table) -> pa.Table:
         Schema VERDICTS: one row per pair, then what `members.answers` says, then one row per report.
     """
     is_report = pc.equal(fingerprints["column_set"], REPORT)
-    bags = bags_of(fingerprints.filter(pc.invert(is_report)))
+    children = set(zip(questions["child"].to_pylist(), questions["column_set"].to_pylist(), strict=True))
+    bags = bags_of(fingerprints.filter(pc.invert(is_report)), children)
     is_pair = pc.not_equal(questions["parent"], SEVERAL)
     rows = [{**_NO_VERDICT, **verdict} for verdict in verdicts(bags, questions.filter(is_pair))]
     about_several = questions_of(questions.filter(pc.invert(is_pair)))

@@ -62,7 +62,8 @@ class Answer:
         whole: All rows of all of them were looked at, not samples.
         missing: How many rows of the child no other table of the comparison has, of those that were looked at.
         rows: Of the child and the parents, where these are whole.
-        distinct: Likewise: distinct rows under the child's columns.
+        distinct: Likewise: distinct rows under the child's columns. Those of a parent that no child has may count as
+            one.
         group: Where its rows are among the kinds, if the answer is whole and nothing is missing.
     """
 
@@ -211,7 +212,8 @@ class Union:
         child_rows: Its rows, repeated ones too.
         distinct: Its distinct rows.
         parent_rows: Rows of each parent.
-        outside: Distinct rows of each parent, under the child's columns, that the child lacks.
+        outside: Distinct rows of each parent, under the child's columns, that the child lacks: at least so many, and
+            none only if it lacks none.
     """
 
     child: int

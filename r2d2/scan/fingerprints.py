@@ -25,7 +25,7 @@ from r2d2.scan.items import EVERYTHING, ColumnSet, ScanFile, ScanItem
 from r2d2.scan.observe import expected_of, hides_nan, is_lie
 from r2d2.scan.reports import HIDDEN_NAN, LIE, FingerprintRows, below, counted, leaf_report, report
 from r2d2.scan.rowhash import Digest, RowHasher, RowPart, check_hash_version, row_parts
-from r2d2.scan.sample import Lanes, Seen, sample_batches, sample_sql
+from r2d2.scan.sample import Lanes, Seen, observe, sample_batches, sample_sql
 from r2d2.scan.small import needed_bytes, read_small_item
 from r2d2.scan.source import Source, leaf_observer, parquet_source
 from r2d2.scan.together import SmallItem, scan_together
@@ -193,15 +193,24 @@ def _sampled(
 def observed_batches(
     connection: duckdb.DuckDBPyConnection, source: Source, item: ScanItem, hasher: RowHasher, seen: Seen
 ) -> Iterator[pa.RecordBatch]:
-    """Fingerprints below the threshold in one pass over a source, in which its leaves are observed."""
+    """Fingerprints of a source's rows below the threshold, and what is observed of its leaves."""
     if is_wide(source, item):
         yield from (batch for _, batch in _wide_batches(connection, source, item, hasher, seen))
         return
+    if source.is_stored:
+        observe(connection, source.relation, seen)
+        kept = 0
+        for number, batch in _row_batches(connection, source, item, hasher, is_filtered=True):
+            kept += number
+            yield batch
+        if item.threshold == EVERYTHING and kept != seen.rows:
+            raise _miscounted()
+        return
     digests, lanes = digest_sql(source, item, hasher, [observer.value for observer in seen.observers])
     sql = sample_sql(digests, lanes, seen.observers, None if item.threshold == EVERYTHING else item.threshold)
-    for column_set, batch in sample_batches(connection, sql, lanes, seen, _BATCH_ROWS):
+    for column_set, sampled in sample_batches(connection, sql, lanes, seen, _BATCH_ROWS):
         rows = FingerprintRows()
-        lanes_and_counts = (batch.column(name).to_numpy(zero_copy_only=False) for name in ("h1", "h2", "n"))
+        lanes_and_counts = (sampled.column(name).to_numpy(zero_copy_only=False) for name in ("h1", "h2", "n"))
         rows.add(item, column_set, *lanes_and_counts)
         yield rows.batch()
 
@@ -223,9 +232,21 @@ def fingerprint_batches(
     if is_wide(source, item):
         yield from _wide_batches(connection, source, item, hasher)
         return
+    yield from _row_batches(connection, source, item, hasher, is_filtered=False)
+
+
+def _row_batches(
+    connection: duckdb.DuckDBPyConnection, source: Source, item: ScanItem, hasher: RowHasher, *, is_filtered: bool
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """See `fingerprint_batches`; filtered, rows that have no fingerprint below the threshold do not count."""
     digests, lanes = digest_sql(source, item, hasher, [])
     columns = ", ".join(f"{own.first} AS h{i}, {own.second} AS g{i}" for i, own in enumerate(lanes))
-    for batch in connection.sql(f"SELECT {columns} FROM ({digests})").to_arrow_reader(_BATCH_ROWS):
+    kept = ""
+    if is_filtered and item.threshold != EVERYTHING:
+        kept = " WHERE " + " OR ".join(f"h{i} < {item.threshold}::UBIGINT" for i in range(len(lanes)))
+    for batch in connection.sql(f"SELECT * FROM (SELECT {columns} FROM ({digests})){kept}").to_arrow_reader(
+        _BATCH_ROWS
+    ):
         rows = FingerprintRows()
         for place, own in enumerate(lanes):
             first, second = (batch.column(f"{lane}{place}").to_numpy(zero_copy_only=False) for lane in "hg")

@@ -343,7 +343,8 @@ def _outcome(
         if pair.child not in faults and pair.parent not in faults:
             own = sums.get(pair, _NO_ANSWER)
             check_complete(pair, own, buckets[pair.child].count, rows_of_whole)
-            verdicts[pair] = Verdict(distinct=own["distinct"], missing=own["missing"], excess=own["excess"])
+            is_whole = pair.child in whole and pair.parent in whole
+            verdicts[pair] = Verdict(**{name: own[name] for name in _FOUND}, whole=is_whole)
     return Comparison(
         verdicts=verdicts,
         rows_of=rows_of,
@@ -356,7 +357,8 @@ def _outcome(
     )
 
 
-_COUNTS = ("distinct", "missing", "excess", "child_rows", "parent_rows")
+_FOUND = ("distinct", "missing", "excess")
+_COUNTS = (*_FOUND, "child_rows", "parent_rows")
 _NO_ANSWER = dict.fromkeys((*_COUNTS, "buckets"), 0)
 
 

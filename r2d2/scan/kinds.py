@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from r2d2.scan.bag_sums import ODD, mixed
+from r2d2.scan.ordering import order_of, order_of_hashes
 
 Numbers = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -38,7 +39,7 @@ class Lists:
     @classmethod
     def by_owner(cls, owners: npt.NDArray[Any], items: npt.NDArray[Any], count: int) -> Lists:
         """So many lists of items that belong to owners in any order; those of one stay in their order."""
-        order = np.argsort(owners, kind="stable")
+        order = order_of(owners)
         return cls.of(owners[order], items[order], count)
 
     @classmethod
@@ -161,7 +162,7 @@ class Kinds:
 def _groups(lists: Lists) -> tuple[npt.NDArray[np.intp], Numbers]:
     """One list of each content, and the content of each list; lists of equal content may rarely count as several."""
     words = _hashes(lists)
-    order = np.argsort(words, kind="stable")
+    order = order_of_hashes(words)
     begins = np.ones(len(order), bool)
     begins[1:] = np.diff(words[order]) != 0
     group = np.empty(len(order), np.int64)

@@ -7,15 +7,16 @@ other table holds is nowhere, and nothing else is said.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from r2d2.scan.compare import ALL, Bag, up_to
+from r2d2.scan.compare import ALL, Bag, changes, up_to
 from r2d2.scan.kinds import Kinds, Numbers
+from r2d2.scan.ordering import order_of
 
 KINDS, SIZES, ALONE = -2, -3, -4
 """What stands for the parent in answers: about who holds which rows, about the size of a table, and about the rows of a
@@ -23,6 +24,8 @@ child that no other table holds."""
 
 NO_CHILD = 0
 """What stands for the child in an answer about kinds."""
+
+_NO_ROWS = np.empty(0, np.int64)
 
 CELLS = 1 << 21
 """Pairs of a row and a table that has it that are told of in one answer, with up to 20 bytes each."""
@@ -92,27 +95,36 @@ def answers(bags: Mapping[tuple[int, int], Bag], questions: Sequence[Question]) 
 
 def _about_set(column_set: int, bags: Mapping[int, Bag], questions: Sequence[Question]) -> Iterator[dict[str, Any]]:
     """Answers about tables with fingerprints here, in order of their positions."""
-    if not bags:
-        return
-    holders = np.bincount(np.concatenate([bag.ids for bag in bags.values()]))
+    about = {q.child: up_to(bags[q.child], q.last).ids for q in questions if q.child in bags}
+    cut = _only(bags, about.values()) if about else {}
+    holders = np.bincount(np.concatenate([_NO_ROWS, *(bag.ids for bag in cut.values())]))
     held: list[Question] = []
     for question in questions:
-        if question.child in bags:
-            rows = up_to(bags[question.child], question.last).ids
+        if question.child in about:
+            rows = about[question.child]
             alone = int(np.count_nonzero(holders[rows] == 1))
-            about = {"child": question.child, "parent": ALONE, "column_set": column_set}
-            yield {**about, "distinct": len(rows), "missing": alone}
+            told = {"child": question.child, "parent": ALONE, "column_set": column_set}
+            yield {**told, "distinct": len(rows), "missing": alone}
             if question.last == ALL and not alone:
                 held.append(question)
-    for packed in _kinds(bags, held):
+    for packed in _kinds(cut, held):
         yield {"child": NO_CHILD, "parent": KINDS, "column_set": column_set, "packed": packed}
     whole = {table for question in questions if question.last == ALL for table in question.tables}
     yield from (_size(table, column_set, bags[table]) for table in sorted(whole & bags.keys()))
 
 
 def _size(table: int, column_set: int, bag: Bag) -> dict[str, Any]:
-    rows = int(bag.counts.sum())
-    return {"child": table, "parent": SIZES, "column_set": column_set, "distinct": len(bag.ids), "child_rows": rows}
+    distinct = len(bag.ids) + bool(bag.others)
+    return {"child": table, "parent": SIZES, "column_set": column_set, "distinct": distinct, "child_rows": bag.rows}
+
+
+def _only(bags: Mapping[int, Bag], asked: Iterable[Numbers]) -> dict[int, Bag]:
+    """What some bags have of some rows."""
+    is_asked = np.zeros(max(bag.end for bag in bags.values()), bool)
+    for ids in asked:
+        is_asked[ids] = True
+    found = ((table, bag.where(is_asked[bag.ids])) for table, bag in bags.items())
+    return {table: bag for table, bag in found if len(bag.ids)}
 
 
 def _kinds(bags: Mapping[int, Bag], questions: Sequence[Question]) -> Iterator[bytes]:
@@ -120,16 +132,13 @@ def _kinds(bags: Mapping[int, Bag], questions: Sequence[Question]) -> Iterator[b
     if not questions:
         return
     among = {table for question in questions for table in question.tables}
-    own = {table: bag for table, bag in bags.items() if table in among}
-    is_asked = np.zeros(1 + max(int(bag.ids[-1]) for bag in own.values()), bool)
-    for question in questions:
-        is_asked[own[question.child].ids] = True
+    own = _only({t: bag for t, bag in bags.items() if t in among}, [bags[question.child].ids for question in questions])
     ids = np.concatenate([bag.ids for bag in own.values()])
-    places = np.flatnonzero(is_asked[ids])
-    places = places[np.argsort(ids[places], kind="stable")]  # of one row ascending by table, as the bags are
+    places = order_of(ids)  # of one row ascending by table, as the bags are
+    ids = ids[places]
     table = np.repeat(np.array(list(own), np.int64), [len(bag.ids) for bag in own.values()])[places]
     count = np.concatenate([bag.counts for bag in own.values()])[places]
-    row = (np.cumsum(is_asked) - 1)[ids[places]]
+    row = np.cumsum(changes(ids)) - 1
     sizes = np.bincount(row)
     start = end = 0
     for portion in _portions(sizes):

@@ -84,11 +84,6 @@ def sample_threshold(harvest: Harvest, sketch_rows: int, factor: int = 1) -> int
     )
 
 
-def is_sampled_whole(harvest: Harvest, sketch_rows: int) -> bool:
-    """Whether the sample of a table, of this size, holds all its rows, and their number is known."""
-    return harvest.rows is not None and sample_threshold(harvest, sketch_rows) == EVERYTHING
-
-
 @dataclass(frozen=True, kw_only=True)
 class Buckets:
     """Where a table's fingerprints go: `first + lane % count`."""

@@ -1,7 +1,7 @@
-"""A scan that keeps a sample of the fingerprints and observes all values, in one pass over the source.
+"""A scan that keeps a sample of the fingerprints and observes all values.
 
-Rows whose fingerprints are not kept fall into one group, so that the aggregates of the groups together are those of all
-rows.
+Of a source that can be read again, the values are observed by a query of their own. Of one that is read once, rows
+whose fingerprints are not kept fall into one group, so that the aggregates of all groups are those of all rows.
 """
 
 from __future__ import annotations
@@ -39,8 +39,24 @@ class Seen:
         self.leaves = [Observation() for _ in self.observers]
 
 
+def observe(connection: duckdb.DuckDBPyConnection, relation: str, seen: Seen) -> None:
+    """Take in all rows of a relation, and what their values are."""
+    values = "".join(f", {one.value} AS v{i}" for i, one in enumerate(seen.observers))
+    told = connection.sql(f"SELECT count(*){_aggregated(seen.observers)} FROM (SELECT 0{values} FROM {relation})")
+    ((rows, *found),) = told.fetchall()
+    seen.rows += rows
+    for place, leaf in enumerate(seen.leaves):
+        low, high, known, nans = found[_AGGREGATES * place : _AGGREGATES * (place + 1)]
+        leaf.join(Observation(low=low, high=high, values=known, nans=nans))
+
+
+def _aggregated(observers: Sequence[Observer]) -> str:
+    aggregates = [sql for i, observer in enumerate(observers) for sql in observer.aggregates(f"v{i}")]
+    return "".join(f", {sql} AS o{i}" for i, sql in enumerate(aggregates))
+
+
 def sample_sql(digests: str, lanes: Sequence[Lanes], observers: Sequence[Observer], threshold: int | None) -> str:
-    """The query of a sampling scan.
+    """The query of a sampling scan over a source that is read once.
 
     Args:
         digests: Query for the digests of all leaves and, as v0, v1, …, the values to observe.
@@ -54,8 +70,7 @@ def sample_sql(digests: str, lanes: Sequence[Lanes], observers: Sequence[Observe
     keys = ", ".join(
         f"CASE WHEN {k} THEN h{i} END AS k{i}, CASE WHEN {k} THEN g{i} END AS l{i}" for i, k in enumerate(kept)
     )
-    aggregates = [sql for i, observer in enumerate(observers) for sql in observer.aggregates(f"v{i}")]
-    named = "".join(f", {sql} AS o{i}" for i, sql in enumerate(aggregates))
+    named = _aggregated(observers)
     grouped = ", ".join(f"k{i}, l{i}" for i in range(len(lanes)))
     inner = f"SELECT {rows}{values} FROM ({digests})"
     return f"SELECT {grouped}, count(*) AS n{named} FROM (SELECT {keys}{values} FROM ({inner})) GROUP BY {grouped}"

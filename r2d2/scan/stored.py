@@ -41,6 +41,7 @@ VERDICTS = pa.schema(
         ("distinct", pa.int64()),  # distinct child rows that were looked at
         ("missing", pa.int64()),  # of those, not in the parent
         ("excess", pa.int64()),  # of those, there less often than in the child
+        ("whole", pa.bool_()),  # both tables were read whole, not sampled
     ]
 )
 """What a comparison of rows has found out about each pair."""

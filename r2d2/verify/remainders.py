@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from r2d2.model import Harvest, SchemaGraph
@@ -41,7 +42,7 @@ def compare_remainders(run: StageRun, graph: SchemaGraph, pairs: Sequence[Pair])
 
 
 def _not_a_bag(verdict: Verdict) -> Verdict:
-    return Verdict(distinct=verdict.distinct, missing=verdict.missing, excess=max(1, verdict.excess))
+    return replace(verdict, excess=max(1, verdict.excess))
 
 
 def _compare_parts(run: StageRun, graph: SchemaGraph, asked: Mapping[Pair, tuple[Harvest, Harvest]]) -> Comparison:

@@ -17,7 +17,7 @@ from r2d2.scan.compare import Verdict
 from r2d2.scan.covers import questions_about, read_answers, read_candidates, write_answers
 from r2d2.scan.job import Comparison, compare_tables
 from r2d2.scan.members import Question
-from r2d2.scan.plan import Pair, TableScan, column_order, column_sets, is_sampled_whole, pairs_of
+from r2d2.scan.plan import Pair, TableScan, column_order, column_sets, pairs_of
 from r2d2.scan.stored import VERIFY, read_graph, read_identical, read_pairs, read_verdicts, write_verdicts
 from r2d2.verify.remainders import compare_remainders
 
@@ -76,7 +76,7 @@ def run_verify(run: StageRun, graph_stage: str, identity_stage: str, pairs_stage
         edge_of(pair, verdict, comparison.rows_of, class_of[pair.child], class_of[pair.parent])
         for comparison in (sampled, by_rows, by_rest)
         for pair, verdict in sorted(comparison.verdicts.items())
-        if verdict.missing == 0
+        if verdict.missing == 0 and run.inventory.are_active(pair)
     ]
     edges += identical_edges(read_identical(run.store, identity_stage), run.inventory, class_of)
     rows = [{**dataclasses.asdict(edge), "columns": [leaf_key(path) for path in edge.columns]} for edge in edges]
@@ -132,17 +132,14 @@ def _bytes_of(tables: Collection[int], sizes: Mapping[int, int]) -> int:
 
 
 def sampled_whole(run: StageRun, pairs: Sequence[Pair], samples_stage: str) -> Comparison:
-    """What an earlier stage has found out about pairs of whose tables it has sampled all rows: nothing adds to that.
+    """What an earlier stage has found out about pairs whose tables it has read whole: nothing adds to that.
 
     The fingerprints in a sample have all their bits, and a sample without a threshold was checked for having every row.
     """
-    harvests, rows = run.inventory.harvests, run.config.sketch_rows
+    rows_of = {table: harvest.rows for table, harvest in run.inventory.active() if harvest.rows is not None}
     found = read_verdicts(run.store, samples_stage)
-    whole = {table for table, _ in run.inventory.active() if is_sampled_whole(harvests[table], rows)}
-    return Comparison(
-        verdicts={pair: found[pair] for pair in pairs if pair in found and {pair.child, pair.parent} <= whole},
-        rows_of={table: harvests[table].rows or 0 for table in whole},
-    )
+    is_settled = {pair: found[pair].whole and {pair.child, pair.parent} <= rows_of.keys() for pair in found}
+    return Comparison(verdicts={pair: found[pair] for pair in pairs if is_settled.get(pair)}, rows_of=rows_of)
 
 
 def read_edges(store: StageStore) -> list[Edge]:

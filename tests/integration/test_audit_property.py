@@ -77,7 +77,9 @@ def test_edges_are_the_same_on_every_engine(engine: Engine, base: list[pa.Table]
 
 
 @pytest.mark.parametrize(
-    "options", [{"kernel_threads": 1}, {"kernel_threads": 5}, {"sketch_rows": 16}, {"memory_bytes": 256 << 20}], ids=str
+    "options",
+    [{"kernel_threads": 1}, {"kernel_threads": 5}, {"sketch_rows": 16, "whole_rows": 0}, {"memory_bytes": 256 << 20}],
+    ids=str,
 )
 def test_edges_do_not_depend_on_the_configuration(
     engine: Engine, base: list[pa.Table], tmp_path: Path, options: dict[str, Any]
@@ -148,4 +150,4 @@ def test_small_sketches_lose_no_containment_of_larger_tables(engine: Engine, tmp
         one_off,
     ]
     meaning = makers.write_lake(rng, tables, tmp_path / "lake", writers=("pyarrow", "folder", "deltalake"))
-    assert_same(edges_of(engine, tmp_path / "lake", sketch_rows=16), expected_edges(meaning))
+    assert_same(edges_of(engine, tmp_path / "lake", sketch_rows=16, whole_rows=0), expected_edges(meaning))

@@ -102,7 +102,7 @@ def test_unions_are_those_of_a_search_of_all_subsets(engine: Engine, tmp_path: P
 @pytest.mark.core("spark")
 def test_unions_of_tables_that_are_sampled_in_part_are_those_of_all_subsets(engine: Engine, tmp_path: Path) -> None:
     """Tables of more and of fewer than 64 rows; the former are not sampled whole."""
-    check_against_all_subsets(engine, tmp_path, Random.drawn(67, groups=4, times=8), sketch_rows=16)
+    check_against_all_subsets(engine, tmp_path, Random.drawn(67, groups=4, times=8), sketch_rows=16, whole_rows=0)
 
 
 def check_against_all_subsets(engine: Engine, folder: Path, drawn: Random, **options: Any) -> None:
@@ -123,8 +123,8 @@ def check_against_all_subsets(engine: Engine, folder: Path, drawn: Random, **opt
     assert seen > len(drawn.groups) // 2, "the lake has unions to be found"
 
 
-@pytest.mark.parametrize("sketch_rows", [1024, 16])
-def test_a_candidate_that_cannot_be_read_is_left_out(engine: Engine, tmp_path: Path, sketch_rows: int) -> None:
+@pytest.mark.parametrize("options", [{}, {"sketch_rows": 16, "whole_rows": 0}], ids=str)
+def test_a_candidate_that_cannot_be_read_is_left_out(engine: Engine, tmp_path: Path, options: dict[str, int]) -> None:
     universe = [(n, f"row {n}", n / 8) for n in range(900)]
     tables = {
         name: (("k", "t", "v"), universe[rows])
@@ -138,7 +138,7 @@ def test_a_candidate_that_cannot_be_read_is_left_out(engine: Engine, tmp_path: P
     write(tmp_path / "lake", tables)
     path = tmp_path / "lake" / "broken.parquet"
     path.write_bytes(path.read_bytes()[:4] + b"\xff" * 200 + path.read_bytes()[204:])
-    results = audited(engine, tmp_path / "lake", tmp_path / "out", recipes="chosen", sketch_rows=sketch_rows)
+    results = audited(engine, tmp_path / "lake", tmp_path / "out", recipes="chosen", **options)
     assert [row["table"] for row in results["failures"]] == ["broken.parquet"]
     found = [(row["child"], row["parents"]) for row in results["unions"]]
     assert found == [("child.parquet", ["high.parquet", "low.parquet"])]

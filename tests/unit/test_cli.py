@@ -53,7 +53,7 @@ OPTIONS: dict[str, tuple[list[str], Any]] = {
 }
 ARGUMENTS = {"lake", "out"}
 INSTEAD_OF_LAKE = {"catalog", "schema"}
-ONLY_FOR_PROGRAMS = {"sketch_rows", "kernel_threads"}
+ONLY_FOR_PROGRAMS = {"sketch_rows", "whole_rows", "kernel_threads"}
 """Fields without an option: they change how fast an audit is and never what it finds."""
 
 

@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 
 from r2d2.errors import EngineError
 from r2d2.model import FileStamp, Fragment, Harvest
+from r2d2.scan import beginnings, compare
 from r2d2.scan.bucket import answer_bucket
 from r2d2.scan.compare import QUESTIONS
+from r2d2.scan.covers import answers_of
 from r2d2.scan.job import check_complete
+from r2d2.scan.members import Question
 from r2d2.scan.plan import Buckets, Pair, TableScan, assign_buckets, deal, items_of, question_rows
 from r2d2.scan.reports import FINGERPRINTS, REPORT
 from tests.unit.fingerprint_rows import packed_row
@@ -51,6 +54,59 @@ def test_verdicts_equal_those_of_counters(
     assert verdict["distinct"] == len(kept)
     assert verdict["missing"] == sum(row not in there for row in kept)
     assert verdict["excess"] == sum(there[row] < count for row, count in kept.items())
+
+
+# Lanes whose first bits differ, and some that agree in them and differ later.
+hashes = st.lists(st.tuples(st.sampled_from([n << 60 | low for n in range(-8, 8) for low in (0, 1)]), st.just(0)))
+
+
+@given(
+    tables=st.lists(hashes, min_size=2, max_size=5), child=st.integers(0, 1), begins=st.sampled_from([2, 16, 1 << 20])
+)
+def test_rows_that_no_child_has_do_not_change_who_holds_those_of_a_child(
+    tables: list[list[tuple[int, int]]], child: int, begins: int
+) -> None:
+    parents = tuple(number for number in range(len(tables)) if number != child)
+    buckets = dict.fromkeys(range(len(tables)), Buckets(first=0, count=1))
+    question = Question(child=child, column_set=0, parents=parents)
+    asked = question_rows([], [question], buckets, dict.fromkeys(buckets, 1 << 64))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compare, "LEAST_LEFT_OUT", 0)
+        patch.setattr(beginnings, "BEGINS", begins)
+        told = answer_bucket(fingerprint_table(dict(enumerate(tables))), asked).to_pylist()
+    rows_of = {number: len(rows) for number, rows in enumerate(tables)}
+    (answer,) = answers_of(told, [question], rows_of, set(rows_of)).about.values()
+    own, others = set(tables[child]), [set(tables[parent]) for parent in parents]
+    assert answer.missing == len(own - set().union(*others))
+    assert answer.rows == (rows_of[child], *(rows_of[parent] for parent in parents))
+    assert answer.distinct[0] == len(own)
+    outside = [distinct - len(own & there) for distinct, there in zip(answer.distinct[1:], others, strict=True)]
+    assert [number > 0 for number in outside] == [bool(there - own) for there in others]
+
+
+@given(tables=st.lists(hashes, min_size=2, max_size=5), first=st.sampled_from([1, 3, 1024]), asked=st.data())
+def test_rows_that_no_child_has_may_be_left_out(
+    tables: list[list[tuple[int, int]]], first: int, asked: st.DataObject
+) -> None:
+    """The answers are the same but for how many of a child's rows were looked at once some are missing."""
+    ends = [(child, parent) for child in range(len(tables)) for parent in range(len(tables)) if child != parent]
+    pairs = asked.draw(st.lists(st.sampled_from(ends), min_size=1, unique=True))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compare, "LEAST_LEFT_OUT", 0)
+        patch.setattr(compare, "FIRST_ROWS", first)
+        patch.setattr(beginnings, "BEGINS", asked.draw(st.sampled_from([2, 16, 1 << 20])))
+        told = answer_bucket(fingerprint_table(dict(enumerate(tables))), pairs_of(*pairs)).to_pylist()
+    assert {(verdict["child"], verdict["parent"]) for verdict in told} == set(pairs)
+    for verdict in told:
+        child, parent = (Counter(tables[verdict[end]]) for end in ("child", "parent"))
+        missing = sum(row not in parent for row in child)
+        assert (verdict["child_rows"], verdict["parent_rows"]) == (child.total(), parent.total())
+        assert (verdict["missing"] > 0) == (missing > 0)
+        assert verdict["missing"] <= min(missing, verdict["distinct"])
+        assert verdict["distinct"] <= len(child)
+        if not missing:
+            assert verdict["distinct"] == len(child)
+            assert verdict["excess"] == sum(parent[row] < count for row, count in child.items())
 
 
 def test_reports_pass_through() -> None:

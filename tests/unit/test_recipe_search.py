@@ -23,6 +23,7 @@ from r2d2.recipes.labels import RowsByNumber, label_rows, number_rows, rows_alik
 from r2d2.recipes.predicates import Condition, Predicate, duck_sql, spark_sql
 from r2d2.recipes.query import Found, Rows, find_query
 from r2d2.recipes.tables import SearchTable
+from r2d2.scan import beginnings
 from r2d2.scan.duck import KernelLimits, connect
 
 COLUMNS = [
@@ -140,8 +141,9 @@ def small(where: str) -> Iterator[None]:
             patch.setattr(stored_rows, "SAMPLE_ROWS", 8)
             patch.setattr(stored_rows, "LEAST_OTHERS", 2)
             patch.setattr(stored_rows, "_AMPLE", 1)
+            patch.setattr(stored_rows, "_OFTEN", 0)
             patch.setattr(labels, "PART_ROWS", 8)
-            patch.setattr(labels, "BEGINS", 64 if where == "by number" else 8)
+            patch.setattr(beginnings, "BEGINS", 64 if where == "by number" else 8)
         yield
 
 
