@@ -25,7 +25,7 @@ from r2d2.recipes.learn import FEW_ROWS, Mask, Sample, combined_codes, constants
 from r2d2.recipes.predicates import Predicate, duck_sql, renumbered
 from r2d2.recipes.rows import first_row
 from r2d2.scan.beginnings import begin_alike, beginnings, tell_apart
-from r2d2.scan.ordering import order_of_hashes
+from r2d2.scan.ordering import changes, order_of_hashes
 
 T = TypeVar("T")
 
@@ -124,11 +124,9 @@ def _held(held: dict[int, T], place: int, made: Callable[[], T]) -> T:
 def _shared(hashes: npt.NDArray[np.uint64]) -> Mask:
     """Which hashes come more than once."""
     order = order_of_hashes(hashes)
-    ordered = hashes[order]
-    is_same = ordered[1:] == ordered[:-1]
-    shared = np.zeros(len(hashes), bool)
-    shared[order[1:][is_same]] = True
-    shared[order[:-1][is_same]] = True
+    begins = np.append(changes(hashes[order]), True)
+    shared = np.empty(len(hashes), bool)
+    shared[order] = ~(begins[:-1] & begins[1:])
     return shared
 
 
@@ -146,9 +144,7 @@ class RowOrder:
         self._table = table
         words = table.hashes(places)
         order = order_of_hashes(words)
-        words = words[order]
-        begins = np.ones(len(order), bool)
-        begins[1:] = words[1:] != words[:-1]
+        begins = changes(words[order])
         del words
         self._places = places
         self._ranks = np.empty(len(order), np.int32)

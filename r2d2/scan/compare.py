@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from r2d2.scan.beginnings import begin_alike, beginnings, tell_apart
-from r2d2.scan.ordering import Order, order_of, order_of_hashes
+from r2d2.scan.ordering import Order, changes, order_of, order_of_hashes
 from r2d2.scan.reports import Words, unpack
 
 ALL = -1
@@ -99,7 +99,6 @@ class Bag:
     ids: Words
     first: Words
     counts: Words
-
     others: int = 0
 
     @cached_property
@@ -278,10 +277,3 @@ def up_to(bag: Bag, last: int) -> Bag:
     if last == ALL:
         return bag
     return bag.where(bag.first.view(np.uint64) <= np.int64(last).view(np.uint64))
-
-
-def changes(words: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Where a word differs from the one before; it does at the beginning."""
-    found = np.ones(len(words), bool)
-    found[1:] = words[1:] != words[:-1]
-    return found

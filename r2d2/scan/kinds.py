@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from r2d2.scan.bag_sums import ODD, mixed
-from r2d2.scan.ordering import order_of, order_of_hashes
+from r2d2.scan.ordering import changes, order_of, order_of_hashes
 
 Numbers = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -163,8 +163,7 @@ def _groups(lists: Lists) -> tuple[npt.NDArray[np.intp], Numbers]:
     """One list of each content, and the content of each list; lists of equal content may rarely count as several."""
     words = _hashes(lists)
     order = order_of_hashes(words)
-    begins = np.ones(len(order), bool)
-    begins[1:] = np.diff(words[order]) != 0
+    begins = changes(words[order])
     group = np.empty(len(order), np.int64)
     group[order] = np.cumsum(begins) - 1
     first = order[begins]

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from r2d2.scan.compare import ALL, Bag, changes, up_to
+from r2d2.scan.compare import ALL, Bag, up_to
 from r2d2.scan.kinds import Kinds, Numbers
-from r2d2.scan.ordering import order_of
+from r2d2.scan.ordering import changes, order_of
 
 KINDS, SIZES, ALONE = -2, -3, -4
 """What stands for the parent in answers: about who holds which rows, about the size of a table, and about the rows of a

@@ -50,3 +50,10 @@ def order_of_hashes(words: npt.NDArray[Any]) -> Order:
         places = np.repeat(starts - np.cumsum(sizes) + sizes, sizes) + np.arange(sizes.sum())
         order[places] = order[places][np.argsort(ordered[places], kind="stable")]
     return order
+
+
+def changes(words: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Where a word differs from the one before; it does at the beginning."""
+    found = np.ones(len(words), bool)
+    found[1:] = words[1:] != words[:-1]
+    return found

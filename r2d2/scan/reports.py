@@ -13,6 +13,7 @@ import pyarrow as pa
 from r2d2.errors import TableFault
 from r2d2.model import LeafPath, leaf_key
 from r2d2.scan.items import EVERYTHING, ScanItem
+from r2d2.scan.ordering import changes
 
 FINGERPRINTS = pa.schema(
     [
@@ -85,9 +86,7 @@ def counted(
         return first, second, None
     order = np.lexsort((second, first))
     first, second = first[order], second[order]
-    changes = np.ones(len(first), bool)
-    changes[1:] = (first[1:] != first[:-1]) | (second[1:] != second[:-1])
-    starts = np.flatnonzero(changes)
+    starts = np.flatnonzero(changes(first) | changes(second))
     return first[starts], second[starts], np.diff(starts, append=len(first))
 
 
