@@ -28,6 +28,7 @@ from r2d2.recipes.learn import (
     selected,
 )
 from r2d2.recipes.predicates import Predicate, renumbered
+from r2d2.scan.ordering import order_of_hashes
 
 
 class HeldTable:
@@ -54,7 +55,7 @@ class HeldTable:
         for codes in self.sample.codes.T:
             words = (words ^ codes.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
             words ^= words >> np.uint64(29)
-        return np.argsort(words, kind="stable")
+        return order_of_hashes(words)
 
     def first_of(self, chosen: Mask, rows: int) -> Positions:
         """Up to so many of the chosen rows."""

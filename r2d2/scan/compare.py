@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from r2d2.scan.beginnings import begin_alike, beginnings, tell_apart
-from r2d2.scan.ordering import Order, changes, order_of, order_of_hashes
+from r2d2.scan.ordering import changes, order_of, ordered
 from r2d2.scan.reports import Words, unpack
 
 ALL = -1
@@ -120,19 +120,19 @@ _Part = tuple[Words, Words, Words | None]
 _Parts = dict[Key, list[_Part]]
 
 
-def bags_of(fingerprints: pa.Table, children: Set[Key] | None = None) -> dict[Key, Bag]:
+def bags_of(fingerprints: pa.Table, children: Set[Key]) -> dict[Key, Bag]:
     """Bags by (table, column set), fingerprints numbered so that equal ones have equal numbers.
 
     Args:
         fingerprints: Schema FINGERPRINTS, without reports.
         children: Those whose rows are looked for. Rows that none of them has may be left out of the others' bags, and
-            are only counted; None leaves none out.
+            are only counted.
     """
     parts: _Parts = {}
     keys = zip(fingerprints["table"].to_pylist(), fingerprints["column_set"].to_pylist(), strict=True)
     for key, packed in zip(keys, fingerprints["packed"], strict=True):
         parts.setdefault(key, []).append(unpack(packed.as_buffer()))
-    others = {} if children is None else _leave_out(parts, children)
+    others = _leave_out(parts, children)
     lanes = [part for own in parts.values() for part in own]
     first, second = (np.concatenate([_NOTHING, *(part[lane] for part in lanes)]) for lane in (0, 1))
     order, starts = ordered(first, second)
@@ -196,16 +196,6 @@ def numbered(first: Words, second: Words) -> tuple[Words, Words]:
     ids = np.empty(len(first), np.int64)
     ids[order] = np.cumsum(starts) - 1
     return ids, first[order[starts]]
-
-
-def ordered(first: Words, second: Words) -> tuple[Order, npt.NDArray[np.bool_]]:
-    """An order of fingerprints, by first lanes as unsigned bits, and where in it one differs from that before."""
-    order = order_of_hashes(first)
-    own_first, own_second = changes(first[order]), changes(second[order])
-    if (own_second & ~own_first).any():  # rows with one first lane and different second ones
-        order = np.lexsort((second, first.view(np.uint64)))
-        own_first, own_second = changes(first[order]), changes(second[order])
-    return order, own_first | own_second
 
 
 class Lookup:

@@ -57,3 +57,13 @@ def changes(words: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     found = np.ones(len(words), bool)
     found[1:] = words[1:] != words[:-1]
     return found
+
+
+def ordered(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> tuple[Order, npt.NDArray[np.bool_]]:
+    """An order of fingerprints, by first lanes as unsigned bits, and where in it one differs from that before."""
+    order = order_of_hashes(first)
+    own_first, own_second = changes(first[order]), changes(second[order])
+    if (own_second & ~own_first).any():  # rows with one first lane and different second ones
+        order = np.lexsort((second, first.view(np.uint64)))
+        own_first, own_second = changes(first[order]), changes(second[order])
+    return order, own_first | own_second

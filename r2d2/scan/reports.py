@@ -13,7 +13,7 @@ import pyarrow as pa
 from r2d2.errors import TableFault
 from r2d2.model import LeafPath, leaf_key
 from r2d2.scan.items import EVERYTHING, ScanItem
-from r2d2.scan.ordering import changes
+from r2d2.scan.ordering import ordered
 
 FINGERPRINTS = pa.schema(
     [
@@ -84,10 +84,10 @@ def counted(
     probe = np.sort(first[:_PROBED])
     if len(probe) and 1 + np.count_nonzero(probe[1:] != probe[:-1]) > len(probe) // 2:
         return first, second, None
-    order = np.lexsort((second, first))
-    first, second = first[order], second[order]
-    starts = np.flatnonzero(changes(first) | changes(second))
-    return first[starts], second[starts], np.diff(starts, append=len(first))
+    order, begins = ordered(first, second)
+    starts = np.flatnonzero(begins)
+    chosen = order[starts]
+    return first[chosen], second[chosen], np.diff(starts, append=len(first))
 
 
 class FingerprintRows:

@@ -138,8 +138,8 @@ def sampled_whole(run: StageRun, pairs: Sequence[Pair], samples_stage: str) -> C
     """
     rows_of = {table: harvest.rows for table, harvest in run.inventory.active() if harvest.rows is not None}
     found = read_verdicts(run.store, samples_stage)
-    is_settled = {pair: found[pair].whole and {pair.child, pair.parent} <= rows_of.keys() for pair in found}
-    return Comparison(verdicts={pair: found[pair] for pair in pairs if is_settled.get(pair)}, rows_of=rows_of)
+    whole = {pair for pair, verdict in found.items() if verdict.whole and {pair.child, pair.parent} <= rows_of.keys()}
+    return Comparison(verdicts={pair: found[pair] for pair in pairs if pair in whole}, rows_of=rows_of)
 
 
 def read_edges(store: StageStore) -> list[Edge]:
