@@ -188,9 +188,12 @@ def test_a_long_line_takes_linear_time() -> None:
     seconds = []
     for n in (20_000, 40_000):
         options = {c: {frozenset({c - 1}): 1.0 + c % 7} for c in range(1, n)}
-        begun = time.process_time()
-        solve_line(options, list(range(n)))
-        seconds.append(time.process_time() - begun)
+        tries = []
+        for _ in range(3):  # the least of them: a collection of garbage may fall into one
+            begun = time.process_time()
+            solve_line(options, list(range(n)))
+            tries.append(time.process_time() - begun)
+        seconds.append(min(tries))
     assert seconds[1] < 4 * seconds[0]
 
 
