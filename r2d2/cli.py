@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +78,7 @@ Examples:
   r2d2 plan results --max-latency 15min
   r2d2 plan results --prices google-cloud-storage/nearline --horizon 36
   r2d2 plan results --access reads.csv --policy policy.toml --write
+  r2d2 plan results --access table:system.access.table_lineage --engine sc://localhost
   r2d2 plan results --assume-reads 4 --json | jq .pareto
 
 Options that are not given stay as they were for the stored plan. The plan is printed; --write puts it in the place of
@@ -111,8 +112,10 @@ def _paths(
     _context: click.Context, _option: click.Parameter, value: str | tuple[str, ...] | None
 ) -> str | tuple[str, ...] | None:
     """Paths as the results keep them, so that they are found from any folder."""
+    from r2d2.retention.usage import is_in_catalog
+
     if isinstance(value, tuple):
-        return tuple(os.path.abspath(path) for path in value)
+        return tuple(path if is_in_catalog(path) else os.path.abspath(path) for path in value)
     return os.path.abspath(value) if value is not None and os.path.exists(value) else value
 
 
@@ -144,10 +147,11 @@ def plan_options(command: Command) -> Command:
         click.option(
             "--access",
             multiple=True,
-            metavar="FILE",
+            metavar="FILE|table:NAME",
             callback=_paths,
-            help="How often tables are read: CSV, Parquet or Delta with table and reads_per_month, or an export of "
-            "Unity Catalog's table_lineage or audit; may be given more than once.",
+            help="How often tables are read: CSV, Parquet or Delta with table and reads_per_month, or Unity Catalog's "
+            "table_lineage or audit, exported to a file, or as a table that the engine knows "
+            "(table:system.access.table_lineage); may be given more than once.",
         ),
         click.option(
             "--policy", metavar="FILE", callback=_paths, help="Rules that keep tables or bound rebuilds, TOML or YAML."
@@ -265,20 +269,28 @@ def sample(folder: str, overwrite: bool) -> None:
 @cli.command(help=_PLAN_HELP)
 @click.argument("folder", metavar="DIR")
 @plan_options
+@click.option(
+    "--engine", metavar="ENGINE", help="With --access table:NAME: what reads it; default the engine of the audit."
+)
+@click.option("--master", metavar="URL", help="Master for --engine spark; default that of the audit.")
 @click.option("--no-access", is_flag=True, help="Forget the accesses of the stored plan.")
 @click.option("--no-policy", is_flag=True, help="Forget the policy of the stored plan.")
 @click.option("--no-max-latency", is_flag=True, help="Forget the bound of the stored plan.")
 @click.option("--write", is_flag=True, help="Replace the plan in DIR: decisions, proposals, summary and report.")
 @click.option("--out", metavar="DIR", help="Write a copy of the results with this plan to another folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, every table in it.")
-def plan(folder: str, write: bool, out: str | None, as_json: bool, **options: Any) -> None:
+def plan(
+    folder: str, write: bool, out: str | None, engine: str | None, master: str | None, as_json: bool, **options: Any
+) -> None:
     """Plan again."""
     from r2d2.replan import replan, write_plan
     from r2d2.report.plan_view import plan_json, plan_lines
 
     if write and out is not None:
         raise click.UsageError("--write replaces the plan in DIR, --out writes another folder: give one of them")
-    made = replan(folder, _plan_changes(options), now=datetime.datetime.now(datetime.UTC))
+    changes = _plan_changes(options)
+    told = _ask_catalog(folder, changes.get("access", ()), engine, master)
+    made = replan(folder, changes, now=datetime.datetime.now(datetime.UTC), catalog_accesses=told)
     written = write_plan(made, out) if write or out is not None else None
     with _reader_may_leave():
         if as_json:
@@ -291,6 +303,28 @@ def plan(folder: str, write: bool, out: str | None, as_json: bool, **options: An
         click.echo("\n".join(lines))
     said = f"the plan in {written} was replaced" if write else f"the results with this plan are in {written}"
     _say(said if written else "nothing was written; --write puts this plan in place")
+
+
+def _ask_catalog(
+    folder: str, sources: Sequence[str], engine: str | None, master: str | None
+) -> dict[str, dict[str, Any]] | None:
+    """What those sources say that are tables of an engine's catalog; None where there are none."""
+    from r2d2.retention.usage import is_in_catalog
+
+    if not any(map(is_in_catalog, sources)):
+        if engine is not None or master is not None:
+            raise click.UsageError("--engine and --master go with --access table:NAME only: planning needs no engine")
+        return None
+    from r2d2.retention.catalog_usage import read_catalog_accesses
+    from r2d2.session import open_engine
+    from r2d2.store.results import read_results
+
+    before = read_results(folder)[1].get("config") or {}
+    if engine is None:
+        engine, master = before.get("engine"), master or before.get("master")
+    config = AuditConfig.from_options({"lake": folder, "out": folder, "engine": engine, "master": master})
+    with open_engine(config) as opened:
+        return read_catalog_accesses(opened.spark, sources)
 
 
 def _plan_changes(options: dict[str, Any]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ class PlanOptions:
         assume_reads: Reads per month of a table whose accesses are unknown.
         horizon_months: Months over which costs count.
         prices: Name of a built-in price book, or path of one; None is the default.
-        access: Paths of tables that say how often tables are read.
+        access: Tables that say how often tables are read: paths, or names in the engine's catalog after `table:`.
         policy: Path of the policy; None has no rules.
         max_latency_seconds: The longest time that a rebuild of any table may take; None is any.
         chains: Deleted tables in a row through which a table may be rebuilt.

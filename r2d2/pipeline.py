@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from r2d2.config import AuditConfig
@@ -35,7 +36,9 @@ from r2d2.report.data import build_report
 from r2d2.report.html import render_html
 from r2d2.report.plans import plan_summary
 from r2d2.report.results import result_tables, stored_bytes
+from r2d2.retention.catalog_usage import read_catalog_accesses
 from r2d2.retention.facts import PlanInputs, load_inputs
+from r2d2.retention.usage import is_in_catalog
 from r2d2.scan.covers import Union, read_unions
 from r2d2.scan.duck import LEAST_KERNEL_BYTES, KernelLimits
 from r2d2.scan.files import GLOB_CHARACTERS, is_expanded, is_remote
@@ -46,7 +49,7 @@ from r2d2.scan.stored import GRAPH, MINHASH, MINMAX, PAGES, read_leaves
 from r2d2.session import Engine, open_engine
 from r2d2.store.results import ResultFolder
 from r2d2.store.stages import StageStore
-from r2d2.unions.stage import run_candidates, run_unions
+from r2d2.unions.stage import other_unions, run_candidates, run_unions
 from r2d2.verify.stage import read_edges, run_verify
 
 if TYPE_CHECKING:
@@ -143,6 +146,7 @@ def audit(config: AuditConfig, *, spark: SparkSession | None = None, progress: P
         shutil.rmtree(os.path.join(results.path, ".work"), ignore_errors=True)
         with engine:
             check_reachable(engine, config, folders)
+            inputs = ask_catalog(engine, inputs, clock)
             store = StageStore(engine.spark, f"{work_folder(config, str(results.path))}/{run_id}")
             run = StageRun(config=config, engine=engine, store=store, kernels=kernels_of(config, engine, store.uri))
             try:
@@ -162,11 +166,20 @@ def audit(config: AuditConfig, *, spark: SparkSession | None = None, progress: P
                 outcome.recipe_reasons,
                 outcome.unions,
                 outcome.near,
+                inputs.catalog_accesses,
             )
             summary["stages"] = clock.stages
             results.commit(tables, summary, render_html(build_report(tables, summary)))
     failed = sum(f.status == Status.FAILED.value for f in run.inventory.failures.values())
     return Audit(out=str(results.path), summary=summary, failed=failed)
+
+
+def ask_catalog(engine: Engine, inputs: PlanInputs, clock: StageClock) -> PlanInputs:
+    """The inputs with what tables of the engine's catalog say of reads, if any is asked."""
+    if not any(map(is_in_catalog, inputs.options.access)):
+        return inputs
+    with clock.stage("accesses"):
+        return inputs.with_catalog(read_catalog_accesses(engine.spark, inputs.options.access))
 
 
 def find_in_catalog(config: AuditConfig, clock: StageClock) -> tuple[FoundTable, ...]:
@@ -287,7 +300,8 @@ def run_stages(run: StageRun, clock: StageClock, found: Sequence[FoundTable], in
     planner = Planner(run=run, inputs=inputs)
     must_stay = bound_tables(run.inventory).keys() | run.ignored.keys() | planner.kept_by_policy(rows_of)
     exact = [edge for edge in edges if edge.child not in run.ignored]
-    clock.run("recipes", lambda: run_recipes(run, exact, must_stay), len(exact))
+    others = partial(other_unions, run, GRAPH)
+    clock.run("recipes", lambda: run_recipes(run, exact, must_stay, others), len(exact))
     with clock.stage("plan") as entry:
         planned = planner.plan(edges, rows_of)
         entry["bytes"] = planned.bytes_read

@@ -17,12 +17,13 @@ from r2d2.model import Recipe
 from r2d2.recipes.sql import view_name
 from r2d2.report.data import build_report
 from r2d2.report.html import render_html
-from r2d2.report.plans import decision_row, facts_of, plan_summary, proposal_row, recipes_of
+from r2d2.report.plans import access_rows, accesses_of, decision_row, facts_of, plan_summary, proposal_row, recipes_of
 from r2d2.retention.chains import compose_chains
 from r2d2.retention.facts import PlanInputs, Prepared, TableFacts, load_inputs, prepare
 from r2d2.retention.offers import Offers
 from r2d2.retention.pareto import Curve, pareto_curve
 from r2d2.retention.plan import Plan, make_offers, plan_of
+from r2d2.retention.usage import Access, is_in_catalog
 from r2d2.store.key_lists import has_key_lists
 from r2d2.store.results import RESULT_SCHEMAS, ResultFolder, evidence_folder, read_results
 
@@ -85,6 +86,7 @@ class Replan(Instance):
         rows = {
             "decisions": [decision_row(decision, ids) for decision in self.plan.decisions],
             "proposals": [proposal_row(d, ids, self.facts[d.table]) for d in self.plan.decisions if d.delete],
+            "accesses": access_rows(self.inputs.catalog_accesses),
         }
         new = {name: pa.Table.from_pylist(found, schema=RESULT_SCHEMAS[name]) for name, found in rows.items()}
         options = dataclasses.asdict(self.inputs.options)
@@ -97,7 +99,18 @@ class Replan(Instance):
         return {**self.tables, **new}, summary
 
 
-def replan(out: str, changes: Mapping[str, Any], *, now: datetime.datetime, with_curve: bool = True) -> Replan:
+Told = Mapping[str, Mapping[str, Access]]
+"""What sources in the engine's catalog say of reads, by source and name."""
+
+
+def replan(
+    out: str,
+    changes: Mapping[str, Any],
+    *,
+    now: datetime.datetime,
+    with_curve: bool = True,
+    catalog_accesses: Told | None = None,
+) -> Replan:
     """Plan again from the results in a folder; nothing is read but them and the files that the options name.
 
     Args:
@@ -105,11 +118,13 @@ def replan(out: str, changes: Mapping[str, Any], *, now: datetime.datetime, with
         changes: Values of PlanOptions by name; what is not among them stays as it was.
         now: The first moment of the horizon.
         with_curve: Solve the savings for other bounds of latency too.
+        catalog_accesses: What those of the accesses say that are tables of an engine's catalog
+            (`read_catalog_accesses`); None for what they said to the audit.
 
     Raises:
         UsageError: If there is no finished audit, it is too old or damaged, or an option or a file is wrong.
     """
-    instance = read_instance(out, changes, now=now)
+    instance = read_instance(out, changes, now=now, catalog_accesses=catalog_accesses)
     plan = plan_of(instance.offers)
     return Replan(
         out=out,
@@ -125,12 +140,16 @@ def replan(out: str, changes: Mapping[str, Any], *, now: datetime.datetime, with
     )
 
 
-def read_instance(out: str, changes: Mapping[str, Any], *, now: datetime.datetime) -> Instance:
+def read_instance(
+    out: str, changes: Mapping[str, Any], *, now: datetime.datetime, catalog_accesses: Told | None = None
+) -> Instance:
     """What `replan` solves; arguments and errors as there."""
     tables, summary = read_results(out)
     options = options_of(summary, changes)
     lake = (summary.get("config") or {}).get("lake")
+    told = accesses_of(tables["accesses"]) if catalog_accesses is None else catalog_accesses
     inputs = load_inputs(options, now, str(lake) if lake is not None else None)
+    inputs = inputs.with_catalog(_asked(options.access, told))
     facts, stored = _stored(out, tables)
     there = {recipe for recipe in stored if has_key_lists(recipe.setup_sql)}
     prepared = prepare(facts, inputs)
@@ -151,6 +170,14 @@ def read_instance(out: str, changes: Mapping[str, Any], *, now: datetime.datetim
         offers=offers,
         lost=sorted({facts[recipe.child].id for recipe in stored if recipe not in there}),
     )
+
+
+def _asked(sources: Sequence[str], told: Told) -> Told:
+    """What those of the sources say that are tables of a catalog."""
+    asked = [source for source in sources if is_in_catalog(source)]
+    if missing := [source for source in asked if source not in told]:
+        raise UsageError(f"accesses {missing[0]!r} were not read by the audit; give them again with --access")
+    return {source: told[source] for source in asked}
 
 
 def options_of(summary: Mapping[str, Any], changes: Mapping[str, Any]) -> PlanOptions:

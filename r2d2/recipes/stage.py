@@ -27,6 +27,7 @@ from r2d2.recipes.stored import (
 from r2d2.recipes.union import offer_unions
 from r2d2.recipes.version import offer_versions
 from r2d2.scan.bag_sums import BagSum
+from r2d2.scan.covers import OtherUnions
 
 if TYPE_CHECKING:
     from r2d2.lake.run import StageRun
@@ -55,13 +56,10 @@ def offer_projections(run: StageRun, edges: Sequence[Edge]) -> Offer:
 
 
 EDGE_STEPS: tuple[Step, ...] = (offer_projections, search_queries, offer_versions)
-"""Those for edges."""
-
-STEPS: tuple[Step, ...] = (*EDGE_STEPS, offer_unions)
-"""In this order, the recipes that are the cheapest to run and to understand first."""
+"""In this order, the recipes of edges that are the cheapest to run and to understand first."""
 
 
-def run_recipes(run: StageRun, edges: Sequence[Edge], must_stay: Set[int] = frozenset()) -> dict[str, int]:
+def run_recipes(run: StageRun, edges: Sequence[Edge], must_stay: Set[int], other_unions: OtherUnions) -> dict[str, int]:
     """Store a checked recipe of every edge that offers one, and for each other edge the reason.
 
     With `--recipes chosen` the recipes are stored unchecked, for `confirm_recipes`.
@@ -70,6 +68,7 @@ def run_recipes(run: StageRun, edges: Sequence[Edge], must_stay: Set[int] = froz
         run: The audit.
         edges: Verified containments.
         must_stay: Tables that no plan deletes.
+        other_unions: Asked where no recipe is found from the tables of a union.
 
     Returns:
         The recipes, and bytes that were read.
@@ -78,11 +77,11 @@ def run_recipes(run: StageRun, edges: Sequence[Edge], must_stay: Set[int] = froz
     needed, reasons = needed_edges(active, run.inventory, must_stay)
     ladder = _Ladder(run=run, check=run.config.recipes == "all", reasons=reasons)
     first, *later = portions(needed, run.inventory, must_stay)
-    ladder.climb(first)
+    ladder.climb(first, (*EDGE_STEPS, lambda run, _: offer_unions(run, other_unions)))
     strict = {(edge.child, edge.parent) for edge in needed if edge.relation != "equal"}
     for portion in later:
         served = {child for child, _ in ladder.served() & strict}
-        ladder.climb([edge for edge in portion if edge.child not in served], EDGE_STEPS)
+        ladder.climb([edge for edge in portion if edge.child not in served])
         skipped = [(edge.child, edge.parent) for edge in portion if edge.child in served]
         ladder.reasons |= dict.fromkeys(skipped, "not needed: other tables that contain it have recipes for it")
     return ladder.store()
@@ -103,7 +102,7 @@ def confirm_recipes(run: StageRun, edges: Sequence[Edge], wanted: Sequence[Recip
     refused = ladder.judge(wanted)
     lost = {ends for recipe in refused for ends in _ends(recipe)}
     open_edges = [edge for edge in edges if (edge.child, edge.parent) in lost and run.inventory.are_active(edge)]
-    ladder.climb(open_edges, EDGE_STEPS)  # of a union there is one recipe only
+    ladder.climb(open_edges)  # of a union there is one recipe only
     return ladder.store()
 
 
@@ -125,7 +124,7 @@ class _Ladder:
     sums: dict[int, BagSum] = field(default_factory=dict)
     bytes_read: int = 0
 
-    def climb(self, edges: Sequence[Edge], steps: Sequence[Step] = STEPS) -> None:
+    def climb(self, edges: Sequence[Edge], steps: Sequence[Step] = EDGE_STEPS) -> None:
         last: list[Recipe] = []
         for step in steps:
             served = self.served()

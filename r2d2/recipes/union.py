@@ -8,8 +8,9 @@ come from metadata: the child's rows lie within them; whether others do is found
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from r2d2.recipes.sql import collapses, distinct_rows, no_rebuild_reason, select
 from r2d2.recipes.stored import SEVERAL, Ends
 from r2d2.recipes.union_search import UnionItem, UnionParent, search_unions
 from r2d2.recipes.work import Kernel, Work, run_work, scan_items
-from r2d2.scan.covers import Union, read_unions
+from r2d2.scan.covers import OtherUnions, Union, read_unions
 from r2d2.scan.evidence import Flag, number_of, of_table, unpack
 from r2d2.scan.items import ColumnSet
 from r2d2.scan.plan import column_order
@@ -40,8 +41,13 @@ if TYPE_CHECKING:
 MOST_PARENTS = 64
 """Parents of one union whose parts are searched."""
 
+MOST_COVERS = 3
+"""Sets of parents that are tried for one child."""
+
 SEARCHED_SHARE = 2
 """Times the bytes of the lake that are read at most to search the parts of all unions."""
+OTHERS_SHARE = 0.125
+"""The same for other sets of parents than the first, which help less often."""
 LEAST_SEARCHED_BYTES = 64 << 20
 """This much is always read."""
 TABLE_BYTES = 128 << 10
@@ -53,32 +59,87 @@ Bounds = Mapping[LeafPath, Mapping[str, Any]]
 """By folded leaf path: the row of `scan.evidence.ROWS` that speaks of the whole table."""
 
 
-def offer_unions(run: StageRun, _: Sequence[Edge]) -> Offer:
-    """A recipe of each union that the audit has found, or the reason why it has none."""
-    recipes: list[Recipe] = []
+def offer_unions(run: StageRun, other_unions: OtherUnions) -> Offer:
+    """A recipe of each union that the audit has found, or the reason why it has none.
+
+    Where a parent stands in the way, other tables are tried that hold the child together without it. The reason is that
+    of the union that was found.
+    """
+    tried = [_try(run, _active_unions(run), _Room.of(run, SEARCHED_SHARE))]
+    room = _Room.of(run, OTHERS_SHARE)
+    without: dict[int, set[int]] = defaultdict(set)
+    while tried[-1].unfit and len(tried) < MOST_COVERS:
+        asked = _affordable(run, list(tried[-1].unfit), replace(room))
+        for union in asked:
+            without[union.child].add(tried[-1].unfit[union])
+        others = other_unions({union.child: without[union.child] for union in asked})
+        tried.append(_try(run, others, room))
     reasons: dict[Ends, str] = {}
+    for one in reversed(tried):
+        reasons |= {(child, SEVERAL): reason for child, reason in one.reasons.items()}
+    return Offer(
+        recipes=[recipe for one in tried for recipe in one.recipes],
+        reasons=reasons,
+        bytes_read=sum(one.bytes_read for one in tried),
+    )
+
+
+@dataclass(kw_only=True)
+class _Room:
+    """How many bytes may still be read."""
+
+    bytes: int
+
+    @classmethod
+    def of(cls, run: StageRun, share: float) -> _Room:
+        lake = sum(harvest.table_bytes for _, harvest in run.inventory.active())
+        return cls(bytes=max(LEAST_SEARCHED_BYTES, int(share * lake)))
+
+
+@dataclass(kw_only=True)
+class _Tried:
+    """What came of some unions.
+
+    Attributes:
+        recipes: Unchecked, of some children.
+        reasons: By child, why there is none.
+        unfit: By union, the parent without which there may be one.
+        bytes_read: To find the recipes.
+    """
+
+    recipes: list[Recipe] = field(default_factory=list)
+    reasons: dict[int, str] = field(default_factory=dict)
+    unfit: dict[Union, int] = field(default_factory=dict)
+    bytes_read: int = 0
+
+    def refuse(self, union: Union, reason: str, unfit: int | None = None) -> None:
+        self.reasons[union.child] = reason
+        if unfit is not None:
+            self.unfit[union] = unfit
+
+
+def _try(run: StageRun, unions: Sequence[Union], room: _Room) -> _Tried:
+    """Recipes of unions, the cheapest kind first."""
+    tried = _Tried()
     searched: list[Union] = []
     bounded: dict[Union, str] = {}
-    for union in _active_unions(run):
-        if reason := _no_union_reason(run, union):
-            reasons[union.child, SEVERAL] = reason
+    for union in unions:
+        if refused := _no_union_reason(run, union):
+            tried.refuse(union, *refused)
         elif _is_plain(union):
-            recipes.append(_recipe(run, union, [_Part(parent=parent) for parent in union.parents], collapse=False))
+            parts = [_Part(parent=parent) for parent in union.parents]
+            tried.recipes.append(_recipe(run, union, parts, collapse=False))
         elif reason := _why_not_searched(run, union):
             bounded[union] = reason
         else:
             searched.append(union)
-    affordable = _affordable(run, searched)
-    too_many = "the unions of this lake are too many for the parts of all of them to be searched"
-    reasons |= {(union.child, SEVERAL): too_many for union in searched if union not in affordable}
-    found = _search(run, affordable)
-    recipes += found.recipes
-    for union, recipe in _within_bounds(run, list(bounded)).items():
-        if recipe is None:
-            reasons[union.child, SEVERAL] = bounded[union]
-        else:
-            recipes.append(recipe)
-    return Offer(recipes=recipes, reasons={**reasons, **found.reasons}, bytes_read=found.bytes_read)
+    affordable = _affordable(run, searched, room)
+    for union in searched:
+        if union not in affordable:
+            tried.refuse(union, "the unions of this lake are too many for the parts of all to be searched")
+    _search(run, affordable, tried)
+    _stay_within_bounds(run, bounded, tried)
+    return tried
 
 
 def _active_unions(run: StageRun) -> list[Union]:
@@ -94,15 +155,17 @@ def _is_plain(union: Union) -> bool:
     return union.bag and sum(union.parent_rows) == union.child_rows
 
 
-def _no_union_reason(run: StageRun, union: Union) -> str | None:
-    """Why no query over the parents can give the child back; None where one may."""
-    found = run.inventory.found
+def _no_union_reason(run: StageRun, union: Union) -> tuple[str, int | None] | None:
+    """Why no query over the parents can give the child back, and the parent that is to blame; None where one may."""
     if not union.bag:
-        return "the child repeats rows that the parents have less often"
-    if len({fold(found[table].id) for table in union.tables}) < len(union.tables):
-        return "the names of two of the tables differ only by case"
-    reasons = ((parent, _edge_reason(run, union, parent)) for parent in union.parents)
-    return next((_about(run, parent, reason) for parent, reason in reasons if reason), None)
+        return "the child repeats rows that the parents have less often", None
+    names = [fold(run.inventory.found[table].id) for table in union.tables]
+    for parent, name in zip(union.parents, names[1:], strict=True):
+        if names.count(name) > 1:
+            return "the names of two of the tables differ only by case", parent
+        if reason := _edge_reason(run, union, parent):
+            return _about(run, parent, reason), parent
+    return None
 
 
 def _about(run: StageRun, parent: int, reason: str) -> str:
@@ -116,15 +179,14 @@ def _why_not_searched(run: StageRun, union: Union) -> str | None:
     return too_large([run.inventory.harvests[table] for table in union.tables], sum(union.parent_rows))
 
 
-def _affordable(run: StageRun, unions: Sequence[Union]) -> list[Union]:
-    """The unions whose parts are searched: those that read least for what they save, until the lake was read twice."""
+def _affordable(run: StageRun, unions: Sequence[Union], room: _Room) -> list[Union]:
+    """The unions whose parts are searched: those that read least for what they save, until there is no room."""
     harvests = run.inventory.harvests
-    room = max(LEAST_SEARCHED_BYTES, SEARCHED_SHARE * sum(harvest.table_bytes for _, harvest in run.inventory.active()))
     cost = {union: sum(harvests[table].table_bytes + TABLE_BYTES for table in union.tables) for union in unions}
     kept = set()
     for union in sorted(unions, key=lambda union: (cost[union] / (1 + harvests[union.child].table_bytes), union.child)):
-        room -= cost[union]
-        if room >= 0:
+        room.bytes -= cost[union]
+        if room.bytes >= 0:
             kept.add(union)
     return [union for union in unions if union in kept]
 
@@ -176,8 +238,8 @@ def _recipe(run: StageRun, union: Union, parts: Sequence[_Part], *, collapse: bo
 # --- parts that are searched ------------------------------------------------------------------------------------------
 
 
-def _search(run: StageRun, unions: Sequence[Union]) -> Offer:
-    """Recipes of the unions whose parts are found in their rows, and why the others have none."""
+def _search(run: StageRun, unions: Sequence[Union], tried: _Tried) -> None:
+    """Add the recipes of unions whose parts are found in their rows, and why the others have none."""
     harvests = run.inventory.harvests
     work = [
         Work(
@@ -190,17 +252,14 @@ def _search(run: StageRun, unions: Sequence[Union]) -> Offer:
     answers: dict[int, list[Answer]] = {union.child: [] for union in unions}
     for answer in run_work(run, work, _searcher(run.kernels.hasher, run.kernels.limits)):
         answers[answer.child].append(answer)
-    recipes: list[Recipe] = []
-    reasons: dict[Ends, str] = {}
     for union in unions:
         whole, *parts = sorted(answers[union.child], key=lambda answer: answer.parent)
         if whole.kind:
             found = [_part(run, answer) for answer in parts]
-            recipes.append(_recipe(run, union, found, collapse=whole.kind == "distinct"))
+            tried.recipes.append(_recipe(run, union, found, collapse=whole.kind == "distinct"))
         else:
-            reasons[union.child, SEVERAL] = whole.reason
-    bytes_read = sum(harvests[table].table_bytes for union in unions for table in union.tables)
-    return Offer(recipes=recipes, reasons=reasons, bytes_read=bytes_read)
+            tried.refuse(union, whole.reason, *(answer.parent for answer in parts))
+    tried.bytes_read += sum(harvests[table].table_bytes for union in unions for table in union.tables)
 
 
 def _searcher(hasher: RowHasher, limits: KernelLimits) -> Kernel:
@@ -250,13 +309,18 @@ def _part(run: StageRun, answer: Answer) -> _Part:
 # --- parts within the child's bounds ----------------------------------------------------------------------------------
 
 
-def _within_bounds(run: StageRun, unions: Sequence[Union]) -> dict[Union, Recipe | None]:
-    """The recipes that metadata alone suggests."""
+def _stay_within_bounds(run: StageRun, unions: Mapping[Union, str], tried: _Tried) -> None:
+    """Add the recipes that metadata alone suggests; with each union comes why its parts were not searched."""
     tables = {table for union in unions for table in union.tables}
     evidence = read_evidence(run.store, MINMAX, tables) if tables else {}
     compared = {t: without_leaves(run.inventory.harvests[t], run.ignored.get(t, ())) for t in sorted(tables)}
     bounds = {table: _bounds(harvest, evidence[table]) for table, harvest in compared.items()}
-    return {union: _bounded(run, union, bounds) for union in unions}
+    for union, reason in unions.items():
+        recipe = _bounded(run, union, bounds)
+        if isinstance(recipe, Recipe):
+            tried.recipes.append(recipe)
+        else:
+            tried.refuse(union, reason, recipe)
 
 
 def _bounds(harvest: Harvest, packed: bytes) -> Bounds:
@@ -265,13 +329,13 @@ def _bounds(harvest: Harvest, packed: bytes) -> Bounds:
     return {fold_path(path): row for path, row in zip(paths, rows, strict=True)}
 
 
-def _bounded(run: StageRun, union: Union, bounds: Mapping[int, Bounds]) -> Recipe | None:
-    """The child's bounds of each parent; None where a parent with other rows goes beyond them in no column."""
+def _bounded(run: StageRun, union: Union, bounds: Mapping[int, Bounds]) -> Recipe | int:
+    """The child's bounds of each parent, or a parent with other rows that goes beyond them in no column."""
     parts = []
     for parent, outside in zip(union.parents, union.outside, strict=True):
         condition = _condition(run.inventory.harvests, union.child, parent, bounds) if outside else ""
         if condition is None:
-            return None
+            return parent
         name = spark_name(run.inventory.found[parent].id)
         parts.append(_Part(parent=parent, source=f"{name} WHERE {condition}" if condition else ""))
     is_set = union.distinct == union.child_rows and collapses(run.inventory.harvests[union.child].schema)

@@ -108,7 +108,7 @@ def search_unions(items: Sequence[UnionItem], hasher: RowHasher, limits: KernelL
     """The parts of some unions, one answer for each parent, and one for all.
 
     That about SEVERAL comes first. Its kind is `union` where the parts are concatenated, `distinct` where repeated rows
-    collapse behind that, and empty where no parts were found.
+    collapse behind that, and empty where no parts were found; then only the parent that had none has an answer, too.
 
     Raises:
         EngineError: If this worker's DuckDB is not the pinned one; nothing else is raised.
@@ -147,6 +147,8 @@ def _found(item: UnionItem, tables: Sequence[SearchTable]) -> list[Answer]:
     )
     kind = "" if parts.reason else "distinct" if parts.collapse else "union"
     whole = Answer(child=item.child, parent=SEVERAL, kind=kind, reason=parts.reason)
+    if parts.failed is not None:
+        return [whole, Answer(child=item.child, parent=parts.failed.parent, reason=parts.reason)]
     return [whole, *(_answer(item.child, source, found) for source, found in parts.of)]
 
 
@@ -185,11 +187,13 @@ class Parts:
     Attributes:
         of: The parents that give rows, each with the query for them.
         collapse: Repeated rows are to collapse once the parts are put together.
+        failed: The parent of which no part was found, if that is the reason.
     """
 
     of: Sequence[tuple[UnionSource, Found]] = ()
     collapse: bool = False
     reason: str = ""
+    failed: UnionSource | None = None
 
 
 def find_parts(sources: Sequence[UnionSource], wanted: Counts, *, most_key_bytes: int, may_collapse: bool) -> Parts:
@@ -210,9 +214,8 @@ def find_parts(sources: Sequence[UnionSource], wanted: Counts, *, most_key_bytes
     is_set = may_collapse and wanted.max(initial=0) <= 1
     ways = (False, True) if is_set and (held[wanted > 0] > 1).any() else (False,)
     search = _Search(wanted=wanted, may_collapse=may_collapse, key_bytes=most_key_bytes)
-    reason = search.settle_own(sources, holders)
-    if reason:
-        return Parts(reason=reason)
+    if failure := search.settle_own(sources, holders):
+        return failure
     parts = Parts(reason="no query was tried")
     for key_bytes in dict.fromkeys((most_key_bytes,) if search.unruly else (0, most_key_bytes)):
         for collapse in ways:
@@ -246,8 +249,8 @@ class _Search:
     unruly: set[int] = field(default_factory=set)
     known: dict[tuple[bool, int, frozenset[int], bool], Found] = field(default_factory=dict)
 
-    def settle_own(self, sources: Sequence[UnionSource], holders: Counts) -> str:
-        """Find the parents without a predicate; returns why there are no parts, if that is certain already.
+    def settle_own(self, sources: Sequence[UnionSource], holders: Counts) -> Parts | None:
+        """Find the parents without a predicate; returns the failure, if it is certain already that there are no parts.
 
         Every part has to return the rows that no other parent has, and none of those that the child lacks.
 
@@ -265,8 +268,8 @@ class _Search:
                 listed_bytes += len(found.keys.content)
             reason = found.reason or (TOO_MANY_KEYS if listed_bytes > self.key_bytes else "")
             if reason:
-                return reason
-        return ""
+                return Parts(reason=reason, failed=source)
+        return None
 
     def _own(self, source: UnionSource, holders: Counts) -> Counts:
         """By number, how often a parent has the row, where the child needs it and no other parent has it."""
@@ -278,19 +281,19 @@ class _Search:
         """Parts in the first order that gives any: a parent of which no part is found is asked last, then first."""
         order = sorted(sources, key=lambda source: not source.is_inside)
         tried: list[list[UnionSource]] = []
-        reason = ""
+        failures: list[Parts] = []
         while order not in tried and len(tried) < MOST_ORDERS:
             tried.append(order)
-            parts, failed = self.in_order(order)
-            if failed is None:
+            parts = self.in_order(order)
+            if parts.failed is None:
                 return parts
-            reason = reason or parts.reason
-            rest = [source for source in order if source is not failed]
-            order = [failed, *rest] if failed is order[-1] else [*rest, failed]
-        return Parts(reason=reason)
+            failures.append(parts)
+            rest = [source for source in order if source is not parts.failed]
+            order = [parts.failed, *rest] if parts.failed is order[-1] else [*rest, parts.failed]
+        return failures[0]
 
-    def in_order(self, sources: Sequence[UnionSource]) -> tuple[Parts, UnionSource | None]:
-        """Parts of the parents in this order, or the parent of which none was found."""
+    def in_order(self, sources: Sequence[UnionSource]) -> Parts:
+        """Parts of the parents in this order."""
         free_bytes = self.key_bytes
         needed = self.wanted
         parts = []
@@ -299,14 +302,14 @@ class _Search:
             if found.keys is not None:
                 free_bytes -= len(found.keys.content)
             if found.reason or free_bytes < 0:
-                return Parts(reason=found.reason or TOO_MANY_KEYS), source
+                return Parts(reason=found.reason or TOO_MANY_KEYS, failed=source)
             if found.kind:
                 parts.append((source, found))
                 own = source.counts(len(needed))
                 needed = np.where(own > 0, 0, needed) if self.collapse else np.maximum(needed - own, 0)
         if needed.any():
-            return Parts(reason="the parents have some of its rows less often than it does"), sources[-1]
-        return Parts(of=parts, collapse=self.collapse), None
+            return Parts(reason="the parents have some of its rows less often than it does", failed=sources[-1])
+        return Parts(of=parts, collapse=self.collapse)
 
     def _found(self, source: UnionSource, before: Sequence[UnionSource], needed: Counts) -> Found:
         parents = frozenset(other.parent for other in before)

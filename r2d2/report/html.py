@@ -27,6 +27,7 @@ _FILE_NOTES = {
     "proposals": "what may go, with setup and recipe SQL",
     "decisions": "what is kept or deleted, and why",
     "candidates": "what the plan counted with, for r2d2 plan",
+    "accesses": "reads that tables of the catalog told of, for r2d2 plan",
     "failures": "what could not be judged",
 }
 

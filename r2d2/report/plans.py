@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ from r2d2.model import Recipe
 from r2d2.retention.facts import PlanInputs, Prepared, TableFacts
 from r2d2.retention.plan import Decision, Plan
 from r2d2.retention.policy import Properties
+from r2d2.retention.usage import Access
 
 SHOWN_NAMES = 50
 
@@ -77,6 +79,24 @@ def candidate_row(fact: TableFacts) -> dict[str, Any]:
         "tags": list(fact.properties.tags),
         "keep": fact.properties.keep,
     }
+
+
+def access_rows(told: Mapping[str, Mapping[str, Access]]) -> list[dict[str, Any]]:
+    """Rows of `accesses.parquet`, from what sources in the engine's catalog say."""
+    return [
+        {"source": source, "table": name, **asdict(access)}
+        for source, by_name in told.items()
+        for name, access in by_name.items()
+    ]
+
+
+def accesses_of(rows: pa.Table) -> dict[str, dict[str, Access]]:
+    """What `accesses.parquet` keeps, by source and name."""
+    told: dict[str, dict[str, Access]] = {}
+    for row in rows.to_pylist():
+        access = Access(reads_per_month=row["reads_per_month"], last_read=row["last_read"])
+        told.setdefault(row["source"], {})[row["table"]] = access
+    return told
 
 
 def plan_summary(plan: Plan, inputs: PlanInputs, prepared: Prepared) -> dict[str, Any]:

@@ -12,9 +12,10 @@ from r2d2.model import Edge, Recipe, Status, spark_type
 from r2d2.near.difference import NearDuplicate
 from r2d2.recipes.stored import SEVERAL
 from r2d2.report.near import leaf_name, near_row
-from r2d2.report.plans import candidate_row, decision_row, proposal_row, recipe_row
+from r2d2.report.plans import access_rows, candidate_row, decision_row, proposal_row, recipe_row
 from r2d2.retention.facts import TableFacts
 from r2d2.retention.plan import Plan
+from r2d2.retention.usage import Access
 from r2d2.scan.covers import Union
 from r2d2.store.results import RESULT_SCHEMAS
 
@@ -29,6 +30,7 @@ def result_tables(
     recipe_reasons: Mapping[tuple[int, int], str] | None = None,
     unions: Sequence[Union] = (),
     near: Sequence[NearDuplicate] = (),
+    accesses: Mapping[str, Mapping[str, Access]] | None = None,
 ) -> dict[str, pa.Table]:
     """All result tables by name.
 
@@ -42,6 +44,7 @@ def result_tables(
         recipe_reasons: Why edges have none, by child and parent; why unions have none, by child and SEVERAL.
         unions: Tables that only several others together hold.
         near: Pairs with a high, partial overlap.
+        accesses: What sources in the engine's catalog say, by source and name.
     """
     reasons = recipe_reasons or {}
     ids = [table.id for table in inventory.found]
@@ -54,6 +57,7 @@ def result_tables(
         "proposals": [proposal_row(d, ids, facts[d.table]) for d in plan.decisions if d.delete],
         "decisions": [decision_row(decision, ids) for decision in plan.decisions],
         "candidates": [candidate_row(fact) for fact in facts],
+        "accesses": access_rows(accesses or {}),
         "failures": [
             {"table": ids[f.table], "parent": None, "stage": f.stage, "error": f.error, "message": f.message}
             for f in inventory.failures.values()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import datetime
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from r2d2.config import PlanOptions
 from r2d2.retention.offers import Candidate
 from r2d2.retention.policy import Policy, Properties, Ruling, Subject, load_policy
 from r2d2.retention.prices import PriceBook, load_price_book
-from r2d2.retention.usage import Access, Accesses, load_accesses
+from r2d2.retention.usage import Access, Accesses, is_in_catalog, load_accesses
 
 OPT_OUT = "its table property r2d2.keep says so"
 """Why a table is kept that its owner wants kept."""
@@ -49,8 +49,10 @@ class PlanInputs:
     """What a plan counts with, read and checked.
 
     Attributes:
+        accesses: What all sources say together.
         now: The first moment of the horizon.
         root: The lake's path or URL; None with a catalog.
+        catalog_accesses: What each source said that is a table of the engine's catalog, by source and name.
     """
 
     options: PlanOptions
@@ -59,10 +61,18 @@ class PlanInputs:
     policy: Policy
     now: datetime.datetime
     root: str | None
+    catalog_accesses: Mapping[str, Mapping[str, Access]] = field(default_factory=dict)
+
+    def with_catalog(self, told: Mapping[str, Mapping[str, Access]]) -> PlanInputs:
+        """The same, with what sources in the engine's catalog say."""
+        accesses = self.accesses
+        for by_name in told.values():
+            accesses = accesses.joined(Accesses(by_name=by_name))
+        return replace(self, accesses=accesses, catalog_accesses=told)
 
 
 def load_inputs(options: PlanOptions, now: datetime.datetime, root: str | None) -> PlanInputs:
-    """Read the files that the options name.
+    """Read the files that the options name, but no table of the engine's catalog.
 
     Raises:
         UsageError: If one cannot be read or is wrong.
@@ -70,7 +80,7 @@ def load_inputs(options: PlanOptions, now: datetime.datetime, root: str | None) 
     return PlanInputs(
         options=options,
         prices=load_price_book(options.prices),
-        accesses=load_accesses(options.access),
+        accesses=load_accesses([source for source in options.access if not is_in_catalog(source)]),
         policy=load_policy(options.policy),
         now=now,
         root=root,

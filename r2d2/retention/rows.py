@@ -30,14 +30,28 @@ def read_rows(path: str, what: str, wanted: Sequence[Sequence[str]]) -> tuple[in
     """
     try:
         names, read = _open(path)
-        for number, columns in enumerate(wanted):
-            if set(columns) <= set(names):
-                return number, read(list(columns))
+        number = shape_of(names, what, wanted)
+        return number, read(list(wanted[number]))
     except UsageError:
         raise
     except Exception as exc:  # libraries quote what they read, and differ in what they raise
         why = f"{what} cannot be read ({type(exc).__name__})"
         raise UsageError(f"{why}; give a CSV or Parquet file or a Delta table on this machine") from exc
+
+
+def shape_of(names: Sequence[str], what: str, wanted: Sequence[Sequence[str]]) -> int:
+    """The number of the first of some shapes whose columns a table has.
+
+    Args:
+        names: The table's columns.
+        what, wanted: As for `read_rows`.
+
+    Raises:
+        UsageError: If it has the columns of none.
+    """
+    for number, columns in enumerate(wanted):
+        if set(columns) <= set(names):
+            return number
     shapes = "; or ".join(", ".join(columns) for columns in wanted)
     raise UsageError(f"{what} has the columns {', '.join(names)}; expected: {shapes}")
 

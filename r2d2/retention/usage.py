@@ -20,9 +20,14 @@ LINEAGE = ("source_table_full_name", "source_path", "event_time")
 AUDIT = ("service_name", "action_name", "request_params", "event_time")
 
 _OPTIONAL = {PLAIN: ("last_read",), LINEAGE: ("event_id",), AUDIT: ()}
-_SHAPES = [shape for base in (PLAIN, LINEAGE, AUDIT) for shape in ((*base, *_OPTIONAL[base]), base)]
-_LOOK_UP, _READ_FILES = "getTable", "generateTemporaryTableCredential"
-_NAME_KEYS = {_LOOK_UP: "full_name_arg", _READ_FILES: "table_full_name"}
+SHAPES = [shape for base in (PLAIN, LINEAGE, AUDIT) for shape in ((*base, *_OPTIONAL[base]), base)]
+"""Columns that are looked for, two for each kind of table: with those that it need not have, and without."""
+SERVICE = "unityCatalog"
+LOOK_UP, READ_FILES = "getTable", "generateTemporaryTableCredential"
+NAME_KEYS = {LOOK_UP: "full_name_arg", READ_FILES: "table_full_name"}
+"""Parameters of an audited action that name the table."""
+IN_CATALOG = "table:"
+"""What a source begins with that is a table of the engine's catalog."""
 _SECONDS_PER_DAY = 86400.0
 
 
@@ -44,6 +49,13 @@ class Accesses:
     """What is known of reads, by the names that the sources use: table ids, catalog names or paths."""
 
     by_name: Mapping[str, Access] = field(default_factory=dict)
+
+    def joined(self, other: Accesses) -> Accesses:
+        """What both say; of a table that both know, the most reads and the latest count."""
+        found = dict(self.by_name)
+        for name, access in other.by_name.items():
+            found[name] = _larger(found[name], access) if name in found else access
+        return Accesses(by_name=found)
 
     def match(self, ids: Iterable[str], root: str | None) -> tuple[dict[str, Access], list[str]]:
         """Accesses by table id, and the names that are of no table.
@@ -67,6 +79,11 @@ class Accesses:
         return found, sorted(unknown)
 
 
+def is_in_catalog(source: str) -> bool:
+    """Whether a source is a table of the engine's catalog, no file."""
+    return source.startswith(IN_CATALOG)
+
+
 def load_accesses(paths: Sequence[str]) -> Accesses:
     """What some sources say together; of a table that several know, the most reads and the latest count.
 
@@ -78,17 +95,21 @@ def load_accesses(paths: Sequence[str]) -> Accesses:
     Raises:
         UsageError: If a source cannot be read, lacks columns, or has a value out of range.
     """
-    found: dict[str, Access] = {}
+    found = Accesses()
     for path in paths:
         what = f"accesses {path!r}"
-        shape, rows = read_rows(path, what, _SHAPES)
-        reader = (_plain, _lineage, _audited)[shape // 2]
-        for name, access in reader(rows, what).items():
-            found[name] = _larger(found[name], access) if name in found else access
-    return Accesses(by_name=found)
+        shape, rows = read_rows(path, what, SHAPES)
+        reader = (plain, _lineage, _audited)[shape // 2]
+        found = found.joined(Accesses(by_name=reader(rows, what)))
+    return found
 
 
-def _plain(rows: pa.Table, what: str) -> dict[str, Access]:
+def plain(rows: pa.Table, what: str) -> dict[str, Access]:
+    """Accesses of a table that says them itself, by name.
+
+    Raises:
+        UsageError: If a value is out of range or a table stands there twice; the message begins with `what`.
+    """
     found: dict[str, Access] = {}
     for row in rows.to_pylist():
         name = row["table"]
@@ -125,8 +146,7 @@ def _lineage(rows: pa.Table, what: str) -> dict[str, Access]:
         if name:
             events[name].add(row.get("event_id") or number)
             last[name] = max(moment, last.get(name, moment))
-    months = _months(moments)
-    return {name: Access(reads_per_month=len(ids) / months, last_read=last[name]) for name, ids in events.items()}
+    return rates({name: len(ids) for name, ids in events.items()}, last, moments)
 
 
 def _audited(rows: pa.Table, what: str) -> dict[str, Access]:
@@ -138,25 +158,39 @@ def _audited(rows: pa.Table, what: str) -> dict[str, Access]:
         moment = _event_time(row, what)
         moments.append(moment)
         action = row["action_name"]
-        if row["service_name"] != "unityCatalog" or action not in _NAME_KEYS:
+        if row["service_name"] != SERVICE or action not in NAME_KEYS:
             continue
         parameters = _parameters(row["request_params"], what)
-        name = parameters.get(_NAME_KEYS[action])
-        if name and (action == _LOOK_UP or "READ" in str(parameters.get("operation", "READ")).upper()):
+        name = parameters.get(NAME_KEYS[action])
+        if name and (action == LOOK_UP or "READ" in str(parameters.get("operation", "READ")).upper()):
             counts[name, action] += 1
             last[name] = max(moment, last.get(name, moment))
+    return rates({name: max(counts[name, action] for action in NAME_KEYS) for name in last}, last, moments)
+
+
+def rates(
+    reads: Mapping[str, int], last: Mapping[str, datetime.datetime], moments: Sequence[datetime.datetime]
+) -> dict[str, Access]:
+    """Reads per month of tables.
+
+    Args:
+        reads, last: How often and when last each table was read.
+        moments: Of events, read or not: the first and the last among them bound the time that they cover.
+    """
     months = _months(moments)
-    return {
-        name: Access(reads_per_month=max(counts[name, action] for action in _NAME_KEYS) / months, last_read=last[name])
-        for name in last
-    }
+    return {name: Access(reads_per_month=count / months, last_read=last[name]) for name, count in reads.items()}
 
 
 def _event_time(row: Mapping[str, Any], what: str) -> datetime.datetime:
     moment = as_moment(row["event_time"], f"{what}: event_time")
     if moment is None:
-        raise UsageError(f"{what}: an event has no event_time")
+        raise no_event_time(what)
     return moment
+
+
+def no_event_time(what: str) -> UsageError:
+    """The error for an event without a time."""
+    return UsageError(f"{what}: an event has no event_time")
 
 
 def _parameters(value: Any, what: str) -> dict[str, Any]:

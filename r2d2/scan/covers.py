@@ -230,6 +230,10 @@ class Union:
         return (self.child, *self.parents)
 
 
+OtherUnions = Callable[[Mapping[int, Set[int]]], Sequence[Union]]
+"""Given by child the tables that are in the way: unions of the children without these."""
+
+
 def write_unions(store: StageStore, unions: Sequence[Union]) -> None:
     """Store unions."""
     rows = [asdict(union) for union in unions]

@@ -59,6 +59,7 @@ RESULT_SCHEMAS: dict[str, pa.Schema] = {
         | {"no_recipe_reason": _TEXT, "created": _MOMENT, "last_write": _MOMENT}
         | {"owner": _TEXT, "tags": _TEXTS, "keep": _FLAG}
     ),
+    "accesses": pa.schema({"source": _TEXT, "table": _TEXT, "reads_per_month": _REAL, "last_read": _MOMENT}),
     "failures": pa.schema({"table": _TEXT, "parent": _TEXT, "stage": _TEXT, "error": _TEXT, "message": _TEXT}),
 }
 """Columns of each result file. They only ever grow."""

@@ -9,7 +9,7 @@ tables are named never follows from a sample: whatever the keys of the fingerpri
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -26,6 +26,7 @@ from r2d2.scan.covers import (
     questions_about,
     read_answers,
     read_candidates,
+    write_answers,
     write_candidates,
     write_unions,
 )
@@ -81,9 +82,24 @@ def run_unions(run: StageRun, graph_stage: str, evidence_stage: str) -> dict[str
     search = _Search(run=run, graph=graph, candidates=_candidates(run, graph, evidence_stage))
     unions = search.run_all()
     write_unions(run.store, unions)
+    write_answers(run.store, UNIONS, search.found)
     counts = {"unions": len(unions), "bytes_read": search.bytes_read}
     run.store.commit(UNIONS, counts)
     return counts
+
+
+def other_unions(run: StageRun, graph_stage: str, without: Mapping[int, Set[int]]) -> list[Union]:
+    """Other tables that hold the children of unions together, as far as is known from all rows that were read.
+
+    Args:
+        run: The audit, whose unions are stored.
+        graph_stage: Whose schema classes were compared.
+        without: By child, the tables that are not to be among them.
+    """
+    graph = read_graph(run.store, graph_stage, case_sensitive=run.config.case_sensitive)
+    stored = read_candidates(run.store)
+    left = {child: [table for table in stored.get(child, ()) if table not in own] for child, own in without.items()}
+    return _Search(run=run, graph=graph, candidates=left, found=read_answers(run.store, UNIONS)).known_unions()
 
 
 def _with_rows(run: StageRun) -> set[int]:
@@ -134,6 +150,10 @@ class _Search:
         """The unions among the children, by child."""
         while unanswered := [q for q in self.open_questions() if self._answer(q) is None]:
             self._ask(unanswered)  # a table that fails opens questions about others
+        return self.known_unions()
+
+    def known_unions(self) -> list[Union]:
+        """The unions among the children that all rows are known of, by child."""
         return sorted(self._unions(), key=lambda union: union.child)
 
     def _unions(self) -> Iterator[Union]:

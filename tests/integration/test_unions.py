@@ -282,6 +282,47 @@ def test_parts_of_unions_are_searched_in_rows(engine: Engine, tmp_path: Path, re
         assert (recipes[child]["stored_bytes"] > 0) == (name == "keyed"), child
 
 
+def in_the_way(name: str) -> dict[str, pa.Table]:
+    """A child, decoys that the search names first since they hold more of it, and parts that give it back.
+
+    `drawn`: two decoys hold half of the child each, by chance, and other rows, and no column tells which.
+    `glob`: of the decoys, without other rows, no path works on both engines.
+    `cut`: as `drawn`, but the parts have other rows, which a predicate leaves out.
+    """
+    chance = random.Random(name)
+    texts = [f"{chance.getrandbits(256):064x}" for _ in range(4000)]
+    rows, others = texts[:1200], texts[1200:]
+    chosen = set(chance.sample(range(1200), 600))
+    halves = [[row for place, row in enumerate(rows) if (place in chosen) == side] for side in (True, False)]
+    extra = [[], []] if name == "glob" else [others[:500], others[500:1000]]
+    decoy = "decoy[{}]" if name == "glob" else "decoy{}"
+    tables = {decoy.format(n): halves[n] + extra[n] for n in range(2)} | {"child": rows}
+    outside = [others[1000 + 100 * n : 1100 + 100 * n] if name == "cut" else [] for n in range(3)]
+    found = {f"{name}_{table}": pa.table({f"{name}_t": own}) for table, own in tables.items()}
+    for n in range(3):
+        own = rows[400 * n : 400 * n + 400]
+        years = [2020 + n] * 400 + [1990] * len(outside[n])
+        found[f"{name}_part{n}"] = pa.table({f"{name}_t": own + outside[n], f"{name}_year": years})
+    return found
+
+
+@pytest.mark.core("spark")
+def test_where_a_parent_is_in_the_way_others_give_the_child_back(engine: Engine, tmp_path: Path) -> None:
+    (tmp_path / "lake").mkdir()
+    names = ("drawn", "glob", "cut")
+    for table, own in itertools.chain.from_iterable(in_the_way(name).items() for name in names):
+        pq.write_table(own, tmp_path / "lake" / f"{table}.parquet")
+    results = audited(engine, tmp_path / "lake", tmp_path / "out")
+    recipes = union_recipes(results)
+    for name in names:
+        child = f"{name}_child.parquet"
+        (named,) = (row["parents"] for row in results["unions"] if row["child"] == child)
+        assert any("decoy" in parent for parent in named), "the search for unions knows rows only"
+        assert sorted(recipes[child]["parents"]) == [f"{name}_part{n}.parquet" for n in range(3)]
+        assert ("WHERE" in recipes[child]["recipe_sql"]) == (name == "cut")
+        assert_comes_back(engine, recipes[child], pq.read_table(tmp_path / "lake" / child))
+
+
 @pytest.mark.open_data
 def test_unions_of_the_real_lake(open_data: Path, engine: Engine, tmp_path: Path) -> None:
     results = audited(engine, open_data / "parquet", tmp_path / "out", case_sensitive=True)
