@@ -33,7 +33,8 @@ def test_the_lake_is_read_twice_at_most(sizes: list[int], least: int, opened: in
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recipes_of_unions, "LEAST_SEARCHED_BYTES", least)
         patch.setattr(recipes_of_unions, "TABLE_BYTES", opened)
-        kept = recipes_of_unions._affordable(run, unions)
+        room = recipes_of_unions._Room.of(run, recipes_of_unions.SEARCHED_SHARE)
+        kept = recipes_of_unions._affordable(run, unions, room)
     budget = max(least, 2 * sum(sizes))
     assert [union.child for union in kept] == sorted(union.child for union in kept)
     assert len(kept) == min(len(unions), budget // (sum(sizes) + opened * len(sizes)))
