@@ -147,6 +147,7 @@ def audit(config: AuditConfig, *, spark: SparkSession | None = None, progress: P
         with engine:
             check_reachable(engine, config, folders)
             inputs = ask_catalog(engine, inputs, clock)
+            engine.prepare(len(found), sum(file.size for table in found for file in table.files))
             store = StageStore(engine.spark, f"{work_folder(config, str(results.path))}/{run_id}")
             run = StageRun(config=config, engine=engine, store=store, kernels=kernels_of(config, engine, store.uri))
             try:
@@ -281,6 +282,7 @@ def run_stages(run: StageRun, clock: StageClock, found: Sequence[FoundTable], in
     """All stages, from harvest to the plan; they meet in stored tables."""
     harvested = clock.run("harvest", lambda: run_harvest(run, found), len(found))
     run.check_engine_reader()
+    run.engine.prepare(harvested["tables"], sum(harvest.table_bytes for _, harvest in run.inventory.active()))
     graph = clock.run("schema graph", lambda: run_schema_graph(run))
     candidates, surviving = refute(run, clock)
     while (suspects := len(stored_suspects(run, MINHASH))) > candidates["suspects"]:

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import urlsplit
 
+from r2d2 import workers
 from r2d2.config import AuditConfig
 from r2d2.errors import EngineError
 
@@ -41,6 +42,14 @@ CONNECT_PORT = 15002
 CONNECT_TIMEOUT_SECONDS = 5.0
 ENGINE_LOG = "R2D2_ENGINE_LOG"
 """Environment variable with the path of a file that keeps what the Java process of Spark, and failed jobs, say."""
+
+LEAST_WORKER_BYTES = 100 << 20
+"""From lakes of this size on kernels get processes of their own, which take a second of processor time to start."""
+WORKER_TABLE_BYTES = 100 << 10
+"""A table takes as long as so many bytes more than it has."""
+
+_SERVERS: set[str] = set()
+"""Host and port of the servers that run in this process."""
 
 _CONNECT_MODE = "SPARK_CONNECT_MODE_ENABLED"
 _TIME_ZONE = "spark.sql.session.timeZone"
@@ -62,6 +71,7 @@ class Engine:
         workers_share_files: A local path written by the driver is visible to the workers.
         is_spark: It is Apache Spark itself, whose readers know what Sail's do not: dates of the legacy calendar, Delta
             files named by absolute path (as in a shallow clone), Delta columns whose type was widened.
+        runs_here: It runs in this process, kernels in its threads.
     """
 
     spark: SparkSession
@@ -70,6 +80,7 @@ class Engine:
     versions: dict[str, str]
     workers_share_files: bool
     is_spark: bool = False
+    runs_here: bool = False
     _cleanup: ExitStack = field(default_factory=ExitStack, repr=False)
 
     @property
@@ -81,6 +92,16 @@ class Engine:
     def shuffles_in_memory(self) -> bool:
         """Whether a shuffle is held in memory, as by Sail; Spark writes its shuffles to disk."""
         return not self.is_spark
+
+    def prepare(self, tables: int, stored_bytes: int) -> None:
+        """Get ready for an audit: where kernels would be threads of this process, they get processes where that pays.
+
+        Args:
+            tables: To be audited.
+            stored_bytes: Of their files.
+        """
+        if self.runs_here and tables * WORKER_TABLE_BYTES + stored_bytes >= LEAST_WORKER_BYTES:
+            workers.start(self.parallelism)
 
     def stop(self) -> None:
         """Stop the engine if it was started here; a session that was handed in only gets its settings back."""
@@ -209,6 +230,9 @@ def _open_sail(cleanup: ExitStack) -> Engine:
     server = _start_sail_server(parallelism)
     cleanup.callback(server.stop)  # also keeps the server alive: once collected, its clients retry for ten minutes
     host, port = server.listening_address
+    cleanup.callback(_SERVERS.discard, f"{host}:{port}")
+    cleanup.callback(workers.close)
+    _SERVERS.add(f"{host}:{port}")
     session = _connect_session(f"sc://{host}:{port}", cleanup)
     session.conf.set(_TIME_ZONE, "UTC")
     return Engine(
@@ -217,6 +241,7 @@ def _open_sail(cleanup: ExitStack) -> Engine:
         parallelism=parallelism,
         versions=_versions("sail", importlib.metadata.version("pysail")),
         workers_share_files=True,
+        runs_here=True,
         _cleanup=cleanup.pop_all(),
     )
 
@@ -249,15 +274,16 @@ def _open_connect(url: str, cleanup: ExitStack) -> Engine:
     return _connect_engine(session, _is_this_machine(host), cleanup)
 
 
-def _connect_engine(session: Any, shares_files: bool, cleanup: ExitStack) -> Engine:
+def _connect_engine(session: Any, shares_files: bool, cleanup: ExitStack, *, runs_here: bool = False) -> Engine:
     is_spark = _is_apache_spark(session)
     return Engine(
         spark=session,
         name="connect",
-        parallelism=_default_partitions(session),
+        parallelism=_tasks_of_server(session, is_spark=is_spark),
         versions=_versions("connect", session.version),
         workers_share_files=shares_files,
         is_spark=is_spark,
+        runs_here=runs_here,
         _cleanup=cleanup.pop_all(),
     )
 
@@ -339,13 +365,17 @@ def _is_this_machine(host: str) -> bool:
         return False
 
 
-def _default_partitions(session: Any) -> int:
-    """Tasks at once of a server that we only know through Connect: the partitions it gives to a range."""
+def _tasks_of_server(session: Any, *, is_spark: bool) -> int:
+    """Tasks at once of a server that we only know through Connect.
+
+    Spark cuts a range into so many partitions. Sail does not cut it, but has so many partitions of groups.
+    """
     from pyspark.errors import PySparkException
     from pyspark.sql import functions as F
 
+    rows = session.range(1 << 20) if is_spark else session.range(1 << 16).groupBy("id").count()
     try:
-        partitions = session.range(1 << 20).select(F.spark_partition_id().alias("id")).distinct().count()
+        partitions = rows.select(F.spark_partition_id().alias("id")).distinct().count()
     except PySparkException as exc:
         raise EngineError(f"the engine cannot run a first job ({type(exc).__name__}); look into its own log") from exc
     return max(1, int(partitions))
@@ -543,7 +573,8 @@ def _adopt(session: Any, cleanup: ExitStack) -> Engine:
     cleanup.callback(session.conf.set, _TIME_ZONE, session.conf.get(_TIME_ZONE))
     session.conf.set(_TIME_ZONE, "UTC")
     if remote:
-        return _connect_engine(session, _is_this_machine(session.client.host), cleanup)
+        runs_here = session.client._builder.endpoint in _SERVERS
+        return _connect_engine(session, _is_this_machine(session.client.host), cleanup, runs_here=runs_here)
     return _spark_engine(session, cleanup)
 
 

@@ -12,10 +12,11 @@ from r2d2.lake.discovery import numbered, split_into_files
 from r2d2.lake.harvest import HARVESTS, found_to_json, harvest_batches
 from r2d2.lake.inventory import HARVEST, write_found
 from r2d2.lake.text.table import TextOptions
-from r2d2.model import FoundTable, spark_ddl
+from r2d2.model import FoundTable
 from r2d2.scan.plan import deal
 from r2d2.session import engine_errors
 from r2d2.store.stages import TEXT_SUFFIX
+from r2d2.workers import map_batches
 
 if TYPE_CHECKING:
     from r2d2.lake.run import StageRun
@@ -60,7 +61,7 @@ def _harvest(run: StageRun, work: Sequence[FoundTable], name: str) -> dict[str, 
     kernel = _harvester(options, run.store.folder(HARVEST, f"{name}{TEXT_SUFFIX}"))
     with engine_errors():
         frame = run.engine.spark.createDataFrame(pa.table({"items": pa.array(bins, pa.list_(pa.string()))}))
-        run.store.write_frame(HARVEST, name, frame.repartition(len(bins)).mapInArrow(kernel, spark_ddl(HARVESTS)))
+        run.store.write_frame(HARVEST, name, map_batches(frame.repartition(len(bins)), kernel, HARVESTS))
     ids = {table.table: table.id for table in work}
     narrow = run.store.read_table(HARVEST, name, _OUTCOME).to_pylist()
     return {ids[row["table"]]: row for row in narrow}

@@ -10,7 +10,7 @@ import pyarrow as pa
 from pyspark.errors import PySparkException
 
 from r2d2.errors import TableFault, TableUnsupported
-from r2d2.model import LeafPath, spark_ddl
+from r2d2.model import LeafPath
 from r2d2.near.answers import ANSWERS, answer_bucket
 from r2d2.near.scan import SKETCHES, sketch_batches, sketch_works
 from r2d2.near.work import Sketching, Work
@@ -19,6 +19,7 @@ from r2d2.scan.job import FrameOf, Kernels, faults_of
 from r2d2.scan.plan import Buckets, TableScan, deal, items_of
 from r2d2.scan.reports import REPORT
 from r2d2.session import engine_errors, pyspark_errors, union_all
+from r2d2.workers import map_batches, map_groups
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -102,7 +103,7 @@ def _file_frame(spark: SparkSession, works: Sequence[Work], kernels: Kernels) ->
     costs = [sum(file.stamp.size + _OPENING_BYTES for file in work.item.files) for work in works]
     bins = [[works[place].to_json() for place in places] for places in deal(costs, kernels.tasks)]
     frame = spark.createDataFrame(pa.table({"works": pa.array(bins, pa.list_(pa.string()))}))
-    return frame.repartition(len(bins)).mapInArrow(_sketcher(kernels), spark_ddl(SKETCHES))
+    return map_batches(frame.repartition(len(bins)), _sketcher(kernels), SKETCHES)
 
 
 def _sketcher(kernels: Kernels) -> Scanner:
@@ -136,7 +137,7 @@ def _engine_frames(
             faults[table] = _refused(exc)
         else:
             kernel = _batch_sketcher(scan, sketchings[table], kernels)
-            frames[table] = frame.mapInArrow(kernel, spark_ddl(SKETCHES))
+            frames[table] = map_batches(frame, kernel, SKETCHES)
     return frames
 
 
@@ -175,5 +176,5 @@ def _answers(frames: Sequence[DataFrame], threshold: float) -> list[dict[str, An
     def answer(sketches: pa.Table) -> pa.Table:
         return answer_bucket(sketches.cast(SKETCHES), threshold)
 
-    rows: pa.Table = union_all(list(frames)).groupBy("bucket").applyInArrow(answer, spark_ddl(ANSWERS)).toArrow()
+    rows: pa.Table = map_groups(union_all(list(frames)).groupBy("bucket"), answer, ANSWERS).toArrow()
     return list(rows.to_pylist())

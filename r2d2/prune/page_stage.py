@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from r2d2.errors import EngineError
 from r2d2.lake.inventory import SOURCES
-from r2d2.model import Harvest, SchemaGraph, spark_ddl
+from r2d2.model import Harvest, SchemaGraph
 from r2d2.prune.blocks import parent_places
 from r2d2.prune.page_gain import worth_reading
 from r2d2.prune.page_items import (
@@ -45,6 +45,7 @@ from r2d2.scan.stored import (
     write_pairs,
 )
 from r2d2.session import engine_errors, union_all
+from r2d2.workers import map_batches, map_cogroups
 
 if TYPE_CHECKING:
     from r2d2.lake.run import StageRun
@@ -239,7 +240,7 @@ def _run(
         texts = [table_to_json(table) for table in children]
         bins = deal([len(text) for text in texts], _bins(run))
         work = pa.table({"works": pa.array([[texts[i] for i in own] for own in bins], pa.list_(pa.string()))})
-        frame = spark.createDataFrame(work).repartition(len(bins)).mapInArrow(_witnesser(belief), spark_ddl(WITNESSES))
+        frame = map_batches(spark.createDataFrame(work).repartition(len(bins)), _witnesser(belief), WITNESSES)
         facts.append(frame.select("table", F.col("pages").alias("bytes"), F.lit(True).alias("pages")))
     members = spark.createDataFrame(_members(items))
     texts_of = pa.table(
@@ -256,7 +257,7 @@ def _run(
 
     grouped = union_all(facts).join(members, "table").groupBy("item")
     asked = spark.createDataFrame(texts_of).groupBy("item")
-    return grouped.cogroup(asked).applyInArrow(answer_item, spark_ddl(ANSWERS)).toArrow()
+    return map_cogroups(grouped.cogroup(asked), answer_item, ANSWERS).toArrow()
 
 
 def _witnesser(belief: Belief) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:

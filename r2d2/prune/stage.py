@@ -13,7 +13,7 @@ from r2d2.errors import EngineError
 from r2d2.lake.harvest import HARVESTS, harvest_from_row
 from r2d2.lake.ignored import without_leaves
 from r2d2.lake.inventory import HARVEST, SOURCES, claims_of
-from r2d2.model import Harvest, LeafPath, spark_ddl
+from r2d2.model import Harvest, LeafPath
 from r2d2.prune.blocks import BLOCK_TABLES, DONE, SURVIVORS, Block, answer, blocks_of, from_json, items_of, to_json
 from r2d2.prune.evidence import packed_evidence
 from r2d2.prune.schema_graph import build_schema_graph
@@ -32,6 +32,7 @@ from r2d2.scan.stored import (
     write_pairs,
 )
 from r2d2.session import engine_errors, union_all
+from r2d2.workers import map_batches, map_cogroups
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -115,7 +116,7 @@ def _store_evidence(run: StageRun, tables: Collection[int], suspects: frozenset[
             wanted = {row: table for row, table in places.items() if table in tables}
             ignored = {row: run.ignored[table] for row, table in wanted.items() if table in run.ignored}
             kernel = _evidence_kernel(wanted, ignored, utc=run.utc, suspects=suspects)
-            frame = run.store.read_frame(HARVEST, source, HARVESTS).mapInArrow(kernel, spark_ddl(EVIDENCE))
+            frame = map_batches(run.store.read_frame(HARVEST, source, HARVESTS), kernel, EVIDENCE)
             run.store.write_frame(MINMAX, f"evidence-{source}", frame)
 
 
@@ -178,7 +179,7 @@ def _run(evidence: DataFrame, items: DataFrame) -> pa.Table:
         return answer(item["item"], from_json(item["blocks"]), packed)
 
     grouped = evidence.groupBy("item").cogroup(items.groupBy("item"))
-    return grouped.applyInArrow(answer_item, spark_ddl(SURVIVORS)).toArrow()
+    return map_cogroups(grouped, answer_item, SURVIVORS).toArrow()
 
 
 def _members(items: Sequence[Sequence[Block]]) -> pa.Table:

@@ -19,13 +19,14 @@ from r2d2.errors import TableFault
 from r2d2.lake.delta.history import OldVersion, readable_versions
 from r2d2.lake.delta.table import harvest_delta
 from r2d2.lake.harvest import found_from_json, found_to_json
-from r2d2.model import Edge, Format, Harvest, Recipe, fold, spark_ddl
+from r2d2.model import Edge, Format, Harvest, Recipe, fold
 from r2d2.recipes.offer import Offer
 from r2d2.recipes.sql import build_recipe
 from r2d2.scan.identity import proved
 from r2d2.scan.plan import deal
 from r2d2.scan.stored import VERIFY
 from r2d2.session import engine_errors
+from r2d2.workers import map_batches
 
 if TYPE_CHECKING:
     from r2d2.lake.run import StageRun
@@ -96,7 +97,7 @@ def _old_versions(run: StageRun, tables: Sequence[int]) -> dict[int, list[OldVer
     bins = [[found_to_json(run.inventory.found[tables[place]]) for place in places] for places in dealt]
     with engine_errors():
         work = run.engine.spark.createDataFrame(pa.table({"found": bins}, schema=_WORK))
-        rows = work.repartition(len(bins)).mapInArrow(_reader(), spark_ddl(_VERSIONS)).toArrow()
+        rows = map_batches(work.repartition(len(bins)), _reader(), _VERSIONS).toArrow()
     versions: dict[int, list[OldVersion]] = defaultdict(list)
     for row in rows.to_pylist():
         expires = datetime.date.fromisoformat(row["expires"]) if row["expires"] else None

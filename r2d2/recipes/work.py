@@ -27,6 +27,7 @@ from r2d2.scan.plan import Buckets, TableScan, deal, items_of
 from r2d2.scan.rowhash import RowHasher
 from r2d2.scan.source import arrow_source
 from r2d2.session import engine_errors, union_all
+from r2d2.workers import map_batches, map_cogroups
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -97,7 +98,7 @@ def _by_files(run: StageRun, work: Sequence[Work], kernel: Kernel) -> list[Answe
     bins = [[work[place].text for place in places] for places in dealt]
     items = run.engine.spark.createDataFrame(pa.table({"items": pa.array(bins, pa.list_(pa.string()))}))
     with engine_errors():
-        rows = items.repartition(len(bins)).mapInArrow(_over_files(kernel), spark_ddl(ANSWERS)).toArrow()
+        rows = map_batches(items.repartition(len(bins)), _over_files(kernel), ANSWERS).toArrow()
     return list(map(_answer, rows.to_pylist()))
 
 
@@ -168,7 +169,7 @@ def _cogrouped(spark: SparkSession, pieces: Sequence[DataFrame], work: Sequence[
     listed = [{"item": number, "work": one.text} for number, one in enumerate(work)]
     items = spark.createDataFrame(pa.Table.from_pylist(listed, schema=_ITEMS))
     grouped = union_all(list(pieces)).groupBy("item").cogroup(items.groupBy("item"))
-    return grouped.applyInArrow(searched, spark_ddl(ANSWERS))
+    return map_cogroups(grouped, searched, ANSWERS)
 
 
 def load_pieces(by_table: Mapping[int, Sequence[bytes]]) -> Load:

@@ -14,6 +14,7 @@ from r2d2.scan.pieces import PIECES, column_places, packer, summer
 from r2d2.scan.plan import Buckets, TableScan
 from r2d2.scan.reports import REPORT
 from r2d2.session import engine_errors, union_all
+from r2d2.workers import map_batches
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -98,7 +99,7 @@ def sum_small_frames(frames: Sequence[SmallFrame], kernels: Kernels) -> dict[int
     pieces = [one.frame.mapInArrow(packer(one.tables), spark_ddl(PIECES)) for one in frames]
     kernel = summer(places, kernels.hasher, kernels.limits)
     with engine_errors():
-        rows = union_all(pieces).repartition(kernels.parallelism).mapInArrow(kernel, spark_ddl(SUMS)).toArrow()
+        rows = map_batches(union_all(pieces).repartition(kernels.parallelism), kernel, SUMS).toArrow()
     sums = dict.fromkeys(places, BagSum())
     for row in rows.to_pylist():
         sums[row["table"]] += BagSum.of_row(row)

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from pyspark.errors import AnalysisException, PySparkException
 
 from r2d2.errors import EngineError, TableFailed, TableFault, TableUnsupported
-from r2d2.model import Harvest, LeafOfFile, leaf_path, spark_ddl
+from r2d2.model import Harvest, LeafOfFile, leaf_path
 from r2d2.scan.bucket import answer_bucket
 from r2d2.scan.compare import QUESTIONS, VERDICTS, Verdict
 from r2d2.scan.covers import Answers, answers_of
@@ -38,6 +38,7 @@ from r2d2.scan.reports import FINGERPRINTS, HIDDEN_NAN, LIE, REPORT
 from r2d2.scan.rowhash import RowHasher
 from r2d2.scan.spill import Kernel, Spill, answer_from_files, spill_folder, writer
 from r2d2.session import engine_errors, own_words, pyspark_errors, union_all
+from r2d2.workers import map_batches, map_cogroups
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -261,13 +262,13 @@ def _file_frame(spark: SparkSession, items: Sequence[ScanItem], kernels: Kernels
 def _mapped(frame: DataFrame, scan: Kernel, after: AfterScan | None) -> DataFrame:
     """What a scan makes of a frame, and `after` of that, as one kernel: Spark would start more workers for two."""
     if after is None:
-        return frame.mapInArrow(scan, spark_ddl(FINGERPRINTS))
+        return map_batches(frame, scan, FINGERPRINTS)
     then = after.kernel
 
     def both(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         return then(scan(batches))
 
-    return frame.mapInArrow(both, spark_ddl(after.schema))
+    return map_batches(frame, both, after.schema)
 
 
 def _item_scanner(kernels: Kernels) -> Kernel:
@@ -311,7 +312,7 @@ def _shuffled(spark: SparkSession, frames: Sequence[DataFrame], questions: pa.Ta
     places = explode(sequence(col("first_bucket"), col("first_bucket") + col("buckets") - 1))
     asked = spark.createDataFrame(questions).select(places.alias("bucket"), *QUESTIONS.names)
     grouped = union_all(frames).groupBy("bucket").cogroup(asked.groupBy("bucket"))
-    return grouped.applyInArrow(answer, spark_ddl(VERDICTS)).toArrow()
+    return map_cogroups(grouped, answer, VERDICTS).toArrow()
 
 
 def _outcome(

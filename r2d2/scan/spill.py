@@ -19,10 +19,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from r2d2.errors import EngineError
-from r2d2.model import spark_ddl
 from r2d2.scan.files import filesystem
 from r2d2.scan.plan import deal
 from r2d2.scan.reports import FINGERPRINTS, REPORT, SPILLED, Words, spilled_batch
+from r2d2.workers import map_batches
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -103,7 +103,7 @@ def answer_from_files(
     if not work.num_rows:
         return reported
     asked = write_questions(questions, f"{folder}/questions")
-    read = spark.createDataFrame(work).repartition(work.num_rows).mapInArrow(_reader(asked, answer), spark_ddl(schema))
+    read = map_batches(spark.createDataFrame(work).repartition(work.num_rows), _reader(asked, answer), schema)
     return pa.concat_tables([reported, read.toArrow().cast(schema)])
 
 

@@ -10,12 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from r2d2.errors import EngineError
-from r2d2.model import SchemaClass, SchemaGraph, spark_ddl
+from r2d2.model import SchemaClass, SchemaGraph
 from r2d2.scan.plan import column_order, compared_paths
 from r2d2.scan.stored import EVIDENCE, EVIDENCE_TABLES
 from r2d2.session import engine_errors, union_all
 from r2d2.unions.overlap import Block, candidates
 from r2d2.unions.ranked import Ranked
+from r2d2.workers import map_cogroups
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -118,4 +119,4 @@ def _answered(evidence: DataFrame, items: DataFrame) -> pa.Table:
         rows = [{"item": item["item"], "child": child, "parents": parents} for child, parents in [*found, (DONE, [])]]
         return pa.Table.from_pylist(rows, schema=_FOUND)
 
-    return evidence.groupBy("item").cogroup(items.groupBy("item")).applyInArrow(answer, spark_ddl(_FOUND)).toArrow()
+    return map_cogroups(evidence.groupBy("item").cogroup(items.groupBy("item")), answer, _FOUND).toArrow()
