@@ -320,7 +320,7 @@ def _ask_catalog(
     from r2d2.store.results import read_results
 
     before = read_results(folder)[1].get("config") or {}
-    if engine is None:
+    if engine is None or engine == before.get("engine"):
         engine, master = before.get("engine"), master or before.get("master")
     config = AuditConfig.from_options({"lake": folder, "out": folder, "engine": engine, "master": master})
     with open_engine(config) as opened:

@@ -147,9 +147,10 @@ def audit(config: AuditConfig, *, spark: SparkSession | None = None, progress: P
         with engine:
             check_reachable(engine, config, folders)
             inputs = ask_catalog(engine, inputs, clock)
-            engine.prepare(len(found), sum(file.size for table in found for file in table.files))
             store = StageStore(engine.spark, f"{work_folder(config, str(results.path))}/{run_id}")
             run = StageRun(config=config, engine=engine, store=store, kernels=kernels_of(config, engine, store.uri))
+            listed_bytes = sum(file.size for table in found for file in table.files)
+            engine.prepare(run.kernels.parallelism, len(found), listed_bytes)
             try:
                 outcome = run_stages(run, clock, found, inputs)
                 results.keep_evidence(run_id, store.copy_tables)
@@ -282,7 +283,8 @@ def run_stages(run: StageRun, clock: StageClock, found: Sequence[FoundTable], in
     """All stages, from harvest to the plan; they meet in stored tables."""
     harvested = clock.run("harvest", lambda: run_harvest(run, found), len(found))
     run.check_engine_reader()
-    run.engine.prepare(harvested["tables"], sum(harvest.table_bytes for _, harvest in run.inventory.active()))
+    stored_bytes = sum(harvest.table_bytes for _, harvest in run.inventory.active())
+    run.engine.prepare(run.kernels.parallelism, harvested["tables"], stored_bytes)  # Delta's files were not listed
     graph = clock.run("schema graph", lambda: run_schema_graph(run))
     candidates, surviving = refute(run, clock)
     while (suspects := len(stored_suspects(run, MINHASH))) > candidates["suspects"]:

@@ -149,7 +149,8 @@ def read_instance(
     lake = (summary.get("config") or {}).get("lake")
     told = accesses_of(tables["accesses"]) if catalog_accesses is None else catalog_accesses
     inputs = load_inputs(options, now, str(lake) if lake is not None else None)
-    inputs = inputs.with_catalog(_asked(options.access, told))
+    before = (summary.get("config") or {}).get("access") or () if catalog_accesses is None else ()
+    inputs = inputs.with_catalog(_asked(options.access, told, before))
     facts, stored = _stored(out, tables)
     there = {recipe for recipe in stored if has_key_lists(recipe.setup_sql)}
     prepared = prepare(facts, inputs)
@@ -172,12 +173,12 @@ def read_instance(
     )
 
 
-def _asked(sources: Sequence[str], told: Told) -> Told:
-    """What those of the sources say that are tables of a catalog."""
+def _asked(sources: Sequence[str], told: Told, before: Sequence[str]) -> Told:
+    """What those of the sources say that are tables of a catalog; those that were read `before` may say nothing."""
     asked = [source for source in sources if is_in_catalog(source)]
-    if missing := [source for source in asked if source not in told]:
+    if missing := [source for source in asked if source not in told and source not in before]:
         raise UsageError(f"accesses {missing[0]!r} were not read by the audit; give them again with --access")
-    return {source: told[source] for source in asked}
+    return {source: told.get(source, {}) for source in asked}
 
 
 def options_of(summary: Mapping[str, Any], changes: Mapping[str, Any]) -> PlanOptions:

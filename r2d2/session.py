@@ -93,15 +93,16 @@ class Engine:
         """Whether a shuffle is held in memory, as by Sail; Spark writes its shuffles to disk."""
         return not self.is_spark
 
-    def prepare(self, tables: int, stored_bytes: int) -> None:
+    def prepare(self, kernels: int, tables: int, stored_bytes: int) -> None:
         """Get ready for an audit: where kernels would be threads of this process, they get processes where that pays.
 
         Args:
+            kernels: That run at once.
             tables: To be audited.
             stored_bytes: Of their files.
         """
         if self.runs_here and tables * WORKER_TABLE_BYTES + stored_bytes >= LEAST_WORKER_BYTES:
-            workers.start(self.parallelism)
+            workers.start(kernels)
 
     def stop(self) -> None:
         """Stop the engine if it was started here; a session that was handed in only gets its settings back."""
@@ -230,8 +231,7 @@ def _open_sail(cleanup: ExitStack) -> Engine:
     server = _start_sail_server(parallelism)
     cleanup.callback(server.stop)  # also keeps the server alive: once collected, its clients retry for ten minutes
     host, port = server.listening_address
-    cleanup.callback(_SERVERS.discard, f"{host}:{port}")
-    cleanup.callback(workers.close)
+    cleanup.callback(_forget_server, f"{host}:{port}")
     _SERVERS.add(f"{host}:{port}")
     session = _connect_session(f"sc://{host}:{port}", cleanup)
     session.conf.set(_TIME_ZONE, "UTC")
@@ -244,6 +244,13 @@ def _open_sail(cleanup: ExitStack) -> Engine:
         runs_here=True,
         _cleanup=cleanup.pop_all(),
     )
+
+
+def _forget_server(endpoint: str) -> None:
+    """Workers end with the last server of this process."""
+    _SERVERS.discard(endpoint)
+    if not _SERVERS:
+        workers.close()
 
 
 def _start_sail_server(parallelism: int) -> Any:
@@ -573,7 +580,7 @@ def _adopt(session: Any, cleanup: ExitStack) -> Engine:
     cleanup.callback(session.conf.set, _TIME_ZONE, session.conf.get(_TIME_ZONE))
     session.conf.set(_TIME_ZONE, "UTC")
     if remote:
-        runs_here = session.client._builder.endpoint in _SERVERS
+        runs_here = getattr(session.client._builder, "endpoint", None) in _SERVERS
         return _connect_engine(session, _is_this_machine(session.client.host), cleanup, runs_here=runs_here)
     return _spark_engine(session, cleanup)
 

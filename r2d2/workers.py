@@ -14,9 +14,11 @@ import json
 import logging
 import os
 import pickle
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import uuid
@@ -37,11 +39,16 @@ log = logging.getLogger(__name__)
 BatchKernel = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 GroupKernel = Callable[..., pa.Table]
 
-_BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from r2d2.workers import serve; serve()"
-_CALM = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "  # Ctrl-C is the parent's to handle
+_BOOT = """
+import json, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+sys.path[:] = json.loads(sys.argv[1])[0]
+from r2d2.workers import serve
+serve()
+"""
 
 # What is said in either direction; anything longer is a batch or a table in Arrow's stream format, or a failure.
-_NEXT, _END, _SAME = b"N", b"E", b"S"
+_READY, _NEXT, _END, _SAME = b"R", b"N", b"E", b"S"
 _FAILED = b"!"
 _BATCHES, _GROUP = b"B", b"G"
 
@@ -121,27 +128,49 @@ class _Told:
         self.name = uuid.uuid4().bytes
 
     def kernel(self) -> Callable[..., Any]:
-        """The kernel itself, for this process."""
-        kernel: Callable[..., Any] = pickle.loads(self.pickled)
-        return kernel
+        """The kernel itself, for this process; it keeps the last one that its main thread has asked for."""
+        global _last  # noqa: PLW0603 - what a task asks for again with each of its groups
+        name, kernel = _last
+        if name != self.name:
+            kernel = pickle.loads(self.pickled)
+            if _is_alone():
+                _last = self.name, kernel
+        found: Callable[..., Any] = kernel
+        return found
+
+
+_last: tuple[bytes, Any] = (b"", None)
 
 
 class _Worker:
     """A process that runs one kernel after the other."""
 
     def __init__(self) -> None:
+        self._scratch = tempfile.mkdtemp(prefix="r2d2-worker-")
         ours, theirs = socket.socketpair()
-        with ours, theirs:
-            end = theirs.fileno()
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", _CALM + _BOOT, json.dumps(sys.path), str(end), str(os.getpid())],
-                pass_fds=[end],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-            )
-            self._pipe = Connection(ours.detach())
+        try:
+            with ours, theirs:
+                told = [list(map(os.path.abspath, sys.path)), theirs.fileno(), os.getpid(), self._scratch]
+                self.process = subprocess.Popen(
+                    [sys.executable, "-c", _BOOT, json.dumps(told)],
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                )
+                self._pipe = Connection(ours.detach())
+        except BaseException:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+            raise
+        self._is_ready = False
         self._kernel = b""
         self._environment = dict(os.environ)
+
+    def is_ready(self) -> bool:
+        """Whether it runs; waits until it is known whether it can."""
+        if not self._is_ready:
+            with contextlib.suppress(EngineError):
+                self._is_ready = self.receive() == _READY
+        return self._is_ready
 
     def begin(self, kind: bytes, told: _Told) -> None:
         """Say which kernel is to be called next, and in which environment: it may hold other credentials by now."""
@@ -176,8 +205,13 @@ class _Worker:
         return self.process.poll() is None
 
     def kill(self) -> None:
+        """End it, and remove what its kernels had no time to remove; whoever talks to it hears that it has ended."""
         self.process.kill()
         self.process.wait()
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def hang_up(self) -> None:
+        """To be called by whoever talks to it, last."""
         with contextlib.suppress(OSError):
             self._pipe.close()
 
@@ -194,7 +228,7 @@ class _Pool:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a call may be ended by the garbage collector, whatever its thread is at
         self._idle: list[_Worker] = []
         self._all: set[_Worker] = set()
         self._most = 0
@@ -232,9 +266,12 @@ class _Pool:
 
     def close(self) -> None:
         with self._lock:
-            ended, self._all, self._idle, self._most = self._all, set(), [], 0
+            ended, idle = self._all, self._idle
+            self._all, self._idle, self._most = set(), [], 0
         for worker in ended:
             worker.kill()
+        for worker in idle:
+            worker.hang_up()
 
     @contextlib.contextmanager
     def _worker(self) -> Iterator[_Worker | None]:
@@ -251,12 +288,21 @@ class _Pool:
         self._give_back(worker)
 
     def _taken(self) -> _Worker | None:
+        worker = self._idle_or_new()
+        if worker is None or worker.is_ready():
+            return worker
+        self._end(worker)
+        log.warning("kernels run in threads: the interpreter %s does not run as a worker", sys.executable)
+        self._most = 0
+        return None
+
+    def _idle_or_new(self) -> _Worker | None:
         with self._lock:
             while self._idle:
                 worker = self._idle.pop()
                 if worker.is_alive():
                     return worker
-                self._all.discard(worker)
+                self._end(worker)
             return self._started() if len(self._all) < self._most else None
 
     def _started(self) -> _Worker | None:
@@ -271,13 +317,17 @@ class _Pool:
 
     def _give_back(self, worker: _Worker) -> None:
         with self._lock:
-            if worker in self._all:  # else it was ended meanwhile
+            is_ours = worker in self._all  # else `close` has ended it
+            if is_ours:
                 self._idle.append(worker)
+        if not is_ours:
+            self._end(worker)
 
     def _end(self, worker: _Worker) -> None:
         with self._lock:
             self._all.discard(worker)
         worker.kill()
+        worker.hang_up()
 
 
 _POOL = _Pool()
@@ -299,48 +349,72 @@ def _opened(packed: bytes) -> pa.RecordBatchStreamReader:
 # --- in the worker ----------------------------------------------------------------------------------------------------
 
 
+class _Alone(BaseException):
+    """The process that has started this one is gone; no kernel is to catch that."""
+
+
 def serve() -> None:
     """The main function of a worker: calls kernels until the process that has started it is gone."""
-    end, parent = map(int, sys.argv[2:4])
+    _, end, parent, tempfile.tempdir = json.loads(sys.argv[1])
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    with Connection(end) as pipe, contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        kernel: Callable[..., Any] | None = None
-        while True:
-            kind, environment, told = (pipe.recv_bytes() for _ in range(3))
-            try:
-                if environment != _SAME:
-                    os.environ.clear()
-                    os.environ.update(pickle.loads(environment))
-                if told != _SAME:
-                    kernel = pickle.loads(told)
-                if kernel is None:
-                    raise EngineError("a worker was asked for a kernel that it does not know")
-                (_call_batches if kind == _BATCHES else _call_group)(pipe, kernel)
-            except (EOFError, BrokenPipeError, ConnectionResetError):
-                raise
-            except Exception as exc:  # noqa: BLE001 - it is raised again where the engine has called
-                pipe.send_bytes(_FAILED + _as_bytes(exc))
+    with Connection(end) as pipe, contextlib.suppress(_Alone):
+        _serve(pipe)
+    shutil.rmtree(tempfile.gettempdir(), ignore_errors=True)
+
+
+def _serve(pipe: Connection) -> None:
+    _say(pipe, _READY)
+    kernel: Callable[..., Any] | None = None
+    while True:
+        kind, environment, told = (_hear(pipe) for _ in range(3))
+        try:
+            if environment != _SAME:
+                os.environ.clear()
+                os.environ.update(pickle.loads(environment))
+            if told != _SAME:
+                kernel = pickle.loads(told)
+            if kernel is None:
+                raise EngineError("a worker was asked for a kernel that it does not know")
+            (_call_batches if kind == _BATCHES else _call_group)(pipe, kernel)
+        except Exception as exc:  # noqa: BLE001 - it is raised again where the engine has called
+            _say(pipe, _FAILED + _as_bytes(exc))
+
+
+def _say(pipe: Connection, said: bytes | pa.Buffer) -> None:
+    try:
+        pipe.send_bytes(said)
+    except OSError:
+        raise _Alone from None
+
+
+def _hear(pipe: Connection) -> bytes:
+    try:
+        return pipe.recv_bytes()
+    except (EOFError, OSError):
+        raise _Alone from None
 
 
 def _call_batches(pipe: Connection, kernel: BatchKernel) -> None:
     for batch in kernel(_batches(pipe)):
-        pipe.send_bytes(_packed([batch], batch.schema))
-    pipe.send_bytes(_END)
+        _say(pipe, _packed([batch], batch.schema))
+    _say(pipe, _END)
 
 
 def _batches(pipe: Connection) -> Iterator[pa.RecordBatch]:
     while True:
-        pipe.send_bytes(_NEXT)
-        said = pipe.recv_bytes()
+        if not _is_alone():  # it would speak while the main thread does
+            raise EngineError("a kernel asked for its batches from another thread")
+        _say(pipe, _NEXT)
+        said = _hear(pipe)
         if said == _END:
             return
         yield from _opened(said)
 
 
 def _call_group(pipe: Connection, kernel: GroupKernel) -> None:
-    (count,) = pipe.recv_bytes()
-    found = kernel(*[_opened(pipe.recv_bytes()).read_all() for _ in range(count)])
-    pipe.send_bytes(_packed(found.to_batches(), found.schema))
+    (count,) = _hear(pipe)
+    found = kernel(*[_opened(_hear(pipe)).read_all() for _ in range(count)])
+    _say(pipe, _packed(found.to_batches(), found.schema))
 
 
 def _as_bytes(exc: Exception) -> bytes:
@@ -357,4 +431,5 @@ def _end_with(parent: int) -> None:
     """End this process soon after another one has ended, whatever it is at."""
     while os.getppid() == parent:
         time.sleep(0.5)
+    shutil.rmtree(tempfile.gettempdir(), ignore_errors=True)
     os._exit(1)

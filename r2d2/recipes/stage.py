@@ -149,7 +149,10 @@ class _Ladder:
         """Run recipes; returns those that are refused."""
         checked = _check(self.run, recipes, self.sums)
         self.found |= {**dict.fromkeys(checked.good, CHECKED), **dict.fromkeys(checked.refused, REFUSED)}
-        self.reasons |= {ends: reason for recipe, reason in checked.refused.items() for ends in _ends(recipe)}
+        for recipe, reason in checked.refused.items():
+            for ends in _ends(recipe):
+                if ends[1] != SEVERAL or ends not in self.reasons:  # of a union the reason of its first tables stands
+                    self.reasons[ends] = reason
         self.bytes_read += checked.bytes_read
         return checked.refused
 

@@ -98,6 +98,13 @@ def test_a_session_handed_in_is_used_and_left_as_it_was(engine: Engine) -> None:
         engine.spark.conf.set("spark.sql.session.timeZone", "UTC")
 
 
+def test_a_session_handed_in_has_as_many_tasks_as_where_it_was_opened(engine: Engine) -> None:
+    """However little of its engine it shows."""
+    with open_engine(AuditConfig(lake="lake", out="out"), engine.spark) as handed_in:
+        assert handed_in.parallelism == engine.parallelism
+        assert (handed_in.is_spark, handed_in.runs_here) == (engine.is_spark, engine.runs_here)
+
+
 def test_workers_of_this_machine_share_its_files(engine: Engine) -> None:
     assert engine.workers_share_files
     assert engine.parallelism >= 1

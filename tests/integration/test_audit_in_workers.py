@@ -76,9 +76,9 @@ def test_a_killed_worker_ends_the_audit(engine: Engine, tmp_path: Path, with_wor
 
     def kill() -> None:
         while not stop.wait(0.5):
-            for pid in worker_processes():
+            for worker in [worker for worker in workers._POOL._all if worker._is_ready]:
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+                    os.kill(worker.process.pid, signal.SIGKILL)
 
     killer = threading.Thread(target=kill)
     killer.start()

@@ -40,11 +40,16 @@ def lakes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return small, big
 
 
+IN_WORKERS = "from r2d2 import session; session.LEAST_WORKER_BYTES = 0; from r2d2.cli import main; main()"
+"""The command line, with kernels in processes of their own whatever the lake's size."""
+
+
 @contextlib.contextmanager
-def running(lake: Path, out: Path) -> Iterator[subprocess.Popen[str]]:
+def running(lake: Path, out: Path, *, in_workers: bool = False) -> Iterator[subprocess.Popen[str]]:
     """A running audit. It hears Ctrl-C even where the tests run in a shell's background, which ignores it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    command = [sys.executable, "-m", "r2d2.cli", "audit", str(lake), "--out", str(out), "-v"]
+    program = ["-c", IN_WORKERS] if in_workers else ["-m", "r2d2.cli"]
+    command = [sys.executable, *program, "audit", str(lake), "--out", str(out), "-v"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     signal.signal(signal.SIGINT, before)
     with process:
@@ -85,22 +90,23 @@ def finish(lake: Path, out: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "moment"),
+    ("number", "moment", "in_workers"),
     [
-        (signal.SIGINT, "stage session begins"),
-        (signal.SIGTERM, "stage harvest begins"),
-        (signal.SIGINT, "stage MinHash begins"),
-        (signal.SIGTERM, "stage MinHash begins"),
-        (signal.SIGINT, "stage verify begins"),
+        (signal.SIGINT, "stage session begins", False),
+        (signal.SIGTERM, "stage harvest begins", True),
+        (signal.SIGINT, "stage MinHash begins", False),
+        (signal.SIGINT, "stage MinHash begins", True),
+        (signal.SIGTERM, "stage MinHash begins", True),
+        (signal.SIGINT, "stage verify begins", False),
     ],
 )
 def test_a_stopped_audit_leaves_older_results_whole(
-    lakes: tuple[Path, Path], audited: Path, tmp_path: Path, number: signal.Signals, moment: str
+    lakes: tuple[Path, Path], audited: Path, tmp_path: Path, number: signal.Signals, moment: str, in_workers: bool
 ) -> None:
     out = tmp_path / "out"
     shutil.copytree(audited, out)
     older = contents(out)
-    with running(lakes[1], out) as process:
+    with running(lakes[1], out, in_workers=in_workers) as process:
         wait_for(process, moment)
         sent = time.monotonic()
         process.send_signal(number)
@@ -133,9 +139,9 @@ def test_a_stopped_first_audit_leaves_no_results_and_can_be_repeated(lakes: tupl
 def test_a_killed_audit_does_not_lock_its_folder(lakes: tuple[Path, Path], tmp_path: Path) -> None:
     small, big = lakes
     out = tmp_path / "out"
-    with running(big, out) as process:
+    with running(big, out, in_workers=True) as process:
         wait_for(process, "stage MinHash begins")
-        process.kill()
+        process.kill()  # the workers, which hold its stderr, end soon after
         process.communicate(timeout=60)
     assert process.returncode == -signal.SIGKILL
     finish(small, out)

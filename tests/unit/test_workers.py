@@ -7,10 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -99,6 +101,37 @@ def test_without_processes_kernels_run_in_their_threads(monkeypatch: pytest.Monk
     workers.start(WORKERS)
     found = in_thread(over_batches(told_process), batches(2))
     assert {pid for batch in found for pid in batch["process"].to_pylist()} == {os.getpid()}
+
+
+def test_where_no_worker_runs_kernels_run_in_their_threads(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As where the interpreter of a program that embeds Python is that program."""
+    workers.close()
+    monkeypatch.setattr(sys, "executable", "/bin/true")
+    workers.start(WORKERS)
+    for _ in range(2):
+        found = in_thread(over_batches(told_process), batches(2))
+        assert {pid for batch in found for pid in batch["process"].to_pylist()} == {os.getpid()}
+    assert len([record for record in caplog.records if "does not run as a worker" in record.message]) == 1
+
+
+def test_what_a_killed_kernel_has_not_removed_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that DuckDB has spilled, say."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    workers.close()
+    workers.start(1)
+
+    def spills(_: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        (Path(tempfile.mkdtemp()) / "rows").write_text("secret")
+        os.kill(os.getpid(), signal.SIGKILL)
+        yield from ()
+
+    with pytest.raises(EngineError, match="has ended"):
+        in_thread(over_batches(spills), batches(1))
+    assert list(tmp_path.rglob("rows")) == []
+    workers.close()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_batches_come_one_by_one() -> None:
@@ -238,6 +271,8 @@ thread.join()
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_workers_end_with_the_process_that_has_started_them(number: signal.Signals) -> None:
     """Also one that is busy, and however it ends."""
+    workers.close()
+    before = set(os.listdir(tempfile.gettempdir()))
     with subprocess.Popen(
         [sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:
@@ -247,9 +282,15 @@ def test_workers_end_with_the_process_that_has_started_them(number: signal.Signa
         process.send_signal(number)
         process.wait(30)
     deadline = time.monotonic() + 30
-    while (left := [pid for pid in ours if is_running(pid)]) and time.monotonic() < deadline:
+    while (left := left_of(ours, before)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not left
+
+
+def left_of(processes: list[int], before: set[str]) -> list[object]:
+    """Processes that run still, and folders of workers that were not there before."""
+    folders = {name for name in os.listdir(tempfile.gettempdir()) if name.startswith("r2d2-worker-")} - before
+    return [*filter(is_running, processes), *folders]
 
 
 def is_running(pid: int) -> bool:
