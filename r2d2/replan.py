@@ -23,7 +23,7 @@ from r2d2.retention.facts import PlanInputs, Prepared, TableFacts, load_inputs, 
 from r2d2.retention.offers import Offers
 from r2d2.retention.pareto import Curve, pareto_curve
 from r2d2.retention.plan import Plan, make_offers, plan_of
-from r2d2.retention.usage import Access, is_in_catalog
+from r2d2.retention.usage import CatalogAccesses, is_in_catalog
 from r2d2.store.key_lists import has_key_lists
 from r2d2.store.results import RESULT_SCHEMAS, ResultFolder, evidence_folder, read_results
 
@@ -99,17 +99,13 @@ class Replan(Instance):
         return {**self.tables, **new}, summary
 
 
-Told = Mapping[str, Mapping[str, Access]]
-"""What sources in the engine's catalog say of reads, by source and name."""
-
-
 def replan(
     out: str,
     changes: Mapping[str, Any],
     *,
     now: datetime.datetime,
     with_curve: bool = True,
-    catalog_accesses: Told | None = None,
+    catalog_accesses: CatalogAccesses | None = None,
 ) -> Replan:
     """Plan again from the results in a folder; nothing is read but them and the files that the options name.
 
@@ -141,7 +137,7 @@ def replan(
 
 
 def read_instance(
-    out: str, changes: Mapping[str, Any], *, now: datetime.datetime, catalog_accesses: Told | None = None
+    out: str, changes: Mapping[str, Any], *, now: datetime.datetime, catalog_accesses: CatalogAccesses | None = None
 ) -> Instance:
     """What `replan` solves; arguments and errors as there."""
     tables, summary = read_results(out)
@@ -173,7 +169,7 @@ def read_instance(
     )
 
 
-def _asked(sources: Sequence[str], told: Told, before: Sequence[str]) -> Told:
+def _asked(sources: Sequence[str], told: CatalogAccesses, before: Sequence[str]) -> CatalogAccesses:
     """What those of the sources say that are tables of a catalog; those that were read `before` may say nothing."""
     asked = [source for source in sources if is_in_catalog(source)]
     if missing := [source for source in asked if source not in told and source not in before]:

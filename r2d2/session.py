@@ -102,7 +102,7 @@ class Engine:
             stored_bytes: Of their files.
         """
         if self.runs_here and tables * WORKER_TABLE_BYTES + stored_bytes >= LEAST_WORKER_BYTES:
-            workers.start(kernels)
+            workers.start(min(kernels, cpu_count()))
 
     def stop(self) -> None:
         """Stop the engine if it was started here; a session that was handed in only gets its settings back."""

@@ -86,7 +86,7 @@ def map_cogroups(grouped: Any, kernel: Callable[[pa.Table, pa.Table], pa.Table],
 
 
 def start(count: int) -> None:
-    """Have at least so many workers for kernels to come, but no more than CPUs."""
+    """Have at least so many workers for kernels to come."""
     _POOL.start(count)
 
 
@@ -234,9 +234,8 @@ class _Pool:
         self._most = 0
 
     def start(self, count: int) -> None:
-        cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         with self._lock:
-            self._most = max(self._most, min(count, cpus)) if sys.executable else 0
+            self._most = max(self._most, count) if sys.executable else 0
             while len(self._all) < self._most and (worker := self._started()):
                 self._idle.append(worker)
 

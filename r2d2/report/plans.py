@@ -12,7 +12,7 @@ from r2d2.model import Recipe
 from r2d2.retention.facts import PlanInputs, Prepared, TableFacts
 from r2d2.retention.plan import Decision, Plan
 from r2d2.retention.policy import Properties
-from r2d2.retention.usage import Access
+from r2d2.retention.usage import Access, CatalogAccesses
 
 SHOWN_NAMES = 50
 
@@ -81,7 +81,7 @@ def candidate_row(fact: TableFacts) -> dict[str, Any]:
     }
 
 
-def access_rows(told: Mapping[str, Mapping[str, Access]]) -> list[dict[str, Any]]:
+def access_rows(told: CatalogAccesses) -> list[dict[str, Any]]:
     """Rows of `accesses.parquet`, from what sources in the engine's catalog say."""
     return [
         {"source": source, "table": name, **asdict(access)}

@@ -15,7 +15,7 @@ from r2d2.report.near import leaf_name, near_row
 from r2d2.report.plans import access_rows, candidate_row, decision_row, proposal_row, recipe_row
 from r2d2.retention.facts import TableFacts
 from r2d2.retention.plan import Plan
-from r2d2.retention.usage import Access
+from r2d2.retention.usage import CatalogAccesses
 from r2d2.scan.covers import Union
 from r2d2.store.results import RESULT_SCHEMAS
 
@@ -30,7 +30,7 @@ def result_tables(
     recipe_reasons: Mapping[tuple[int, int], str] | None = None,
     unions: Sequence[Union] = (),
     near: Sequence[NearDuplicate] = (),
-    accesses: Mapping[str, Mapping[str, Access]] | None = None,
+    accesses: CatalogAccesses | None = None,
 ) -> dict[str, pa.Table]:
     """All result tables by name.
 

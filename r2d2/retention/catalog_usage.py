@@ -12,12 +12,9 @@ from typing import TYPE_CHECKING
 from r2d2.errors import UsageError
 from r2d2.retention.rows import as_moment, shape_of
 from r2d2.retention.usage import (
-    AUDIT,
     IN_CATALOG,
-    LINEAGE,
     LOOK_UP,
     NAME_KEYS,
-    PLAIN,
     READ_FILES,
     SERVICE,
     SHAPES,
@@ -52,12 +49,11 @@ def _read(spark: SparkSession, source: str) -> dict[str, Access]:
     from r2d2.session import pyspark_errors
 
     what = f"accesses {source!r}"
-    readers = {PLAIN: _plain, LINEAGE: _lineage, AUDIT: _audited}
     try:
         with pyspark_errors():
             frame = spark.table(source.removeprefix(IN_CATALOG))
             number = shape_of(frame.columns, what, SHAPES)
-            read = list(readers.values())[number // 2]
+            read = (_plain, _lineage, _audited)[number // 2]
             return read(frame.select(*SHAPES[number]), what)
     except PySparkException as exc:
         why = f"{what} cannot be read ({type(exc).__name__})"

@@ -11,7 +11,7 @@ from r2d2.config import PlanOptions
 from r2d2.retention.offers import Candidate
 from r2d2.retention.policy import Policy, Properties, Ruling, Subject, load_policy
 from r2d2.retention.prices import PriceBook, load_price_book
-from r2d2.retention.usage import Access, Accesses, is_in_catalog, load_accesses
+from r2d2.retention.usage import Access, Accesses, CatalogAccesses, is_in_catalog, load_accesses
 
 OPT_OUT = "its table property r2d2.keep says so"
 """Why a table is kept that its owner wants kept."""
@@ -61,9 +61,9 @@ class PlanInputs:
     policy: Policy
     now: datetime.datetime
     root: str | None
-    catalog_accesses: Mapping[str, Mapping[str, Access]] = field(default_factory=dict)
+    catalog_accesses: CatalogAccesses = field(default_factory=dict)
 
-    def with_catalog(self, told: Mapping[str, Mapping[str, Access]]) -> PlanInputs:
+    def with_catalog(self, told: CatalogAccesses) -> PlanInputs:
         """The same, with what sources in the engine's catalog say."""
         accesses = self.accesses
         for by_name in told.values():

@@ -44,6 +44,10 @@ class Access:
     last_read: datetime.datetime | None = None
 
 
+CatalogAccesses = Mapping[str, Mapping[str, Access]]
+"""What sources in the engine's catalog say, by source and name."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Accesses:
     """What is known of reads, by the names that the sources use: table ids, catalog names or paths."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator
@@ -11,6 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from r2d2.cli import main
 from r2d2.config import AuditConfig
 from r2d2.pipeline import audit
 from r2d2.store.results import read_results
@@ -57,6 +61,16 @@ def run_audit(lake: str | Path, out: str | Path, *, spark: Any = None, **options
     """Audit a lake, on a running session if one is given, and read the results."""
     audit(AuditConfig(lake=str(lake), out=str(out), **options), spark=spark)
     return Results.read(out)
+
+
+def planned(capsys: pytest.CaptureFixture[str], out: Path, *arguments: str) -> dict[str, Any]:
+    """What the command line plans again from the results in a folder, as JSON."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main(["plan", str(out), "--json", *arguments])
+    assert ended.value.code == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
 
 
 @contextlib.contextmanager

@@ -13,14 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from r2d2.cli import main
 from r2d2.errors import UsageError
 from r2d2.replan import replan
 from r2d2.retention.catalog_usage import read_catalog_accesses
 from r2d2.retention.usage import load_accesses
 from r2d2.session import Engine
 from r2d2.store.results import read_results
-from tests.integration.audit_helpers import run_audit
+from tests.integration.audit_helpers import planned, run_audit
 
 pytestmark = pytest.mark.core("spark")
 BEGIN = datetime.datetime(2026, 3, 1, tzinfo=datetime.UTC)
@@ -148,12 +147,3 @@ def test_later_plans_know_what_the_catalog_said(
     changes: dict[str, Any] = {"access": ("table:other",)}
     with pytest.raises(UsageError, match="'table:other' were not read by the audit"):
         replan(str(tmp_path / "out"), changes, now=BEGIN)
-
-
-def planned(capsys: pytest.CaptureFixture[str], out: Path, *arguments: str) -> dict[str, Any]:
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as ended:
-        main(["plan", str(out), "--json", *arguments])
-    assert ended.value.code == 0
-    found: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return found

@@ -7,17 +7,15 @@ import datetime
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import write_deltalake
 
-from r2d2.cli import main
 from r2d2.session import Engine
 from r2d2.store.results import read_results
-from tests.integration.audit_helpers import run_audit
+from tests.integration.audit_helpers import planned, run_audit
 
 pytestmark = pytest.mark.core("spark")
 ROWS = 4000
@@ -58,15 +56,6 @@ def audited(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_audit(folder / "lake", folder / "out", spark=engine.spark, chains=1, access=access)
     shutil.move(folder / "lake", folder / "moved")
     return folder / "out"
-
-
-def planned(capsys: pytest.CaptureFixture[str], out: Path, *arguments: str) -> dict[str, Any]:
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as ended:
-        main(["plan", str(out), "--json", *arguments])
-    assert ended.value.code == 0
-    found: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return found
 
 
 def test_a_chain_is_proposed_after_it_was_run(audited: Path) -> None:
