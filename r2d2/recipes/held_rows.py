@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +17,7 @@ from r2d2.recipes.learn import (
     FEW_ROWS,
     MANY_ROWS,
     Codes,
+    Domain,
     Mask,
     Sample,
     combined_codes,
@@ -167,11 +166,11 @@ def _part(sample: Sample, rows: Positions, places: Sequence[int], wanted: Mask, 
     )
 
 
-def _recoded(codes: npt.NDArray[np.int32], domain: Sequence[Any]) -> tuple[Codes, Sequence[Any]]:
+def _recoded(codes: Codes, domain: Domain) -> tuple[Codes, Domain]:
     used = np.zeros(len(domain) + 2, bool)
     used[codes] = True
     used[0] = used[-1] = True  # NULL and NaN
     if used.all():
         return codes, domain
     places = (np.cumsum(used) - 1).astype(np.int32)
-    return places[codes], list(itertools.compress(domain, used[1:-1].tolist()))
+    return places[codes], domain.restricted(used[1:-1])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -19,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from r2d2.recipes.columns import Kind, PredicateColumn
-from r2d2.recipes.predicates import Box, Condition, Predicate, Range, constants_of, cost_of
+from r2d2.recipes.predicates import Box, Condition, Predicate, Range, constants_of, cost_of, reading_cost
 
 MAX_CONSTANTS = 64
 MAX_BOXES = 8
@@ -41,6 +42,24 @@ _NULL = 0  # place of NULL in a mask of codes; values follow, and NaN comes last
 
 Codes = npt.NDArray[np.int32]
 Mask = npt.NDArray[np.bool_]
+Places = npt.NDArray[np.intp]
+
+
+class Domain(Sequence[Any]):
+    """Different values of a column, ascending, which become Python objects one by one: most are never looked at."""
+
+    def __init__(self, values: pa.Array) -> None:
+        self._values = values
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._values[int(place)].as_py()
+
+    def restricted(self, used: Mask) -> Domain:
+        """Some of the values."""
+        return Domain(self._values.filter(pa.array(used)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,14 +69,14 @@ class Sample:
     Attributes:
         columns: What a predicate may name.
         codes: Rows by columns: 0 is NULL, 1 the least value, …; NaN is one more than the number of values.
-        domains: By column, its values in the sample, ascending.
+        domains: By column, its values in the sample.
         wanted: By row, whether the predicate must select it; it must not select the others.
         most_constants: Values that a predicate may name.
     """
 
     columns: Sequence[PredicateColumn]
     codes: Codes
-    domains: Sequence[Sequence[Any]]
+    domains: Sequence[Domain]
     wanted: Mask
     most_constants: int = MAX_CONSTANTS
 
@@ -81,19 +100,17 @@ class Sample:
         return len(self.domains[column]) + 2
 
 
-def _coded(values: pa.ChunkedArray, column: PredicateColumn) -> tuple[Codes, list[Any]]:
-    array = values.combine_chunks()
-    encoded = array.dictionary_encode()
-    dictionary = encoded.dictionary
-    order = pc.sort_indices(dictionary).to_numpy(zero_copy_only=False)
-    domain = dictionary.take(pa.array(order)).to_pylist()
+def _coded(values: pa.ChunkedArray, column: PredicateColumn) -> tuple[Codes, Domain]:
+    encoded = values.combine_chunks().dictionary_encode()
+    order = pc.sort_indices(encoded.dictionary)
+    domain = encoded.dictionary.take(order)
     ranks = np.empty(len(order) + 1, np.int32)
-    ranks[order] = np.arange(1, len(order) + 1, dtype=np.int32)
+    ranks[order.to_numpy()] = np.arange(1, len(order) + 1, dtype=np.int32)
     ranks[-1] = 0
     places = encoded.indices.fill_null(len(order)).to_numpy(zero_copy_only=False)
-    if column.kind.is_float and domain and domain[-1] != domain[-1]:
+    if column.kind.is_float and len(domain) and math.isnan(domain[-1].as_py()):
         domain = domain[:-1]  # NaN, which Arrow sorts last, has the code after the last value's as it is
-    return ranks[places], domain
+    return ranks[places], Domain(domain)
 
 
 def combined_codes(sample: Sample, places: Sequence[int]) -> npt.NDArray[np.int64]:
@@ -158,8 +175,10 @@ def bounding_box(sample: Sample) -> Predicate | None:
         codes = sample.codes[others, column]
         for mask in masks:
             kept_out = ~mask[codes]
+            if not kept_out.any():
+                continue
             condition = _readable(mask, sample, column)
-            if kept_out.any() and is_simple(((condition,),), sample):
+            if is_simple(((condition,),), sample):
                 cost = condition.cost + (0.0 if sample.columns[column].shared else 0.01)
                 offers.append(_Offer(cost, condition, kept_out, int(np.count_nonzero(kept_out))))
     offers.sort(key=lambda offer: (offer.cost, offer.condition.column))
@@ -242,12 +261,33 @@ def _cover(offers: Sequence[_Offer], others: int) -> list[_Offer] | None:
 def condition_of(mask: Mask, sample: Sample, column: int) -> Condition:
     """The condition that allows the codes of a mask, and no value between two of them that the mask denies."""
     domain = sample.domains[column]
-    if len(domain) > 0 and mask[1:-1].all():
+    if _is_open(mask):
         ranges: tuple[Range, ...] = ((None, None),)
     else:
-        edges = np.flatnonzero(np.diff(np.concatenate([[False], mask[1:-1], [False]]).astype(np.int8)))
-        ranges = tuple((domain[first], domain[end - 1]) for first, end in zip(edges[::2], edges[1::2], strict=True))
+        firsts, ends = _runs(mask)
+        ranges = tuple((domain[first], domain[end - 1]) for first, end in zip(firsts, ends, strict=True))
     return Condition(column=column, ranges=ranges, null=bool(mask[_NULL]), nan=bool(mask[-1]))
+
+
+def _is_open(mask: Mask) -> bool:
+    """Whether every value is allowed, of which there is one at least."""
+    return len(mask) > 2 and bool(mask[1:-1].all())
+
+
+def _runs(mask: Mask) -> tuple[Places, Places]:
+    """The first places, and those behind the last, of the values that a mask allows one after another."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask[1:-1], [False]]).astype(np.int8)))
+    return edges[::2], edges[1::2]
+
+
+def _cost(mask: Mask) -> float:
+    """The cost of the condition that allows the codes of a mask."""
+    flags = int(mask[_NULL]) + int(mask[-1])
+    if _is_open(mask):
+        return reading_cost(1, 0, 0, flags)
+    firsts, ends = _runs(mask)
+    points = int(np.count_nonzero(ends - firsts == 1))
+    return reading_cost(len(firsts), points, 2 * len(firsts) - points, flags)
 
 
 def simplified(predicate: Predicate, sample: Sample) -> Predicate:
@@ -421,7 +461,7 @@ def _shortened(box: MaskBox, sample: Sample) -> MaskBox:
     """
     outside = {column: ~mask[sample.codes[:, column]] for column, mask in box.items()}
     fails = np.sum(list(outside.values()), axis=0, dtype=np.int16)
-    for column in sorted(box, key=lambda column: (-condition_of(box[column], sample, column).cost, -column)):
+    for column in sorted(box, key=lambda column: (-_cost(box[column]), -column)):
         if len(outside) > 1 and not (outside[column] & (fails == 1) & ~sample.wanted).any():
             fails -= outside.pop(column)
     is_inside = fails == 0

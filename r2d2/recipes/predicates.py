@@ -38,11 +38,22 @@ class Condition:
 
     @property
     def cost(self) -> float:
-        """How much there is to read; that of `column = value` is 1."""
+        """How much there is to read."""
         points = sum(1 for low, high in self.ranges if low is not None and low == high)
-        further = max(0, points - 1), max(0, self.constants - points - 1), len(self.ranges) - points
-        flags = 0.3 * (self.null + self.nan) * bool(self.ranges)
-        return 1.0 + 0.2 * further[0] + 0.6 * further[1] + 0.3 * further[2] + flags
+        return reading_cost(len(self.ranges), points, self.constants, self.null + self.nan)
+
+
+def reading_cost(ranges: int, points: int, constants: int, flags: int) -> float:
+    """How much there is to read in a condition; that of `column = value` is 1.
+
+    Args:
+        ranges: How many it has.
+        points: How many of them are one value.
+        constants: How many values it names.
+        flags: Whether it names NULL, and NaN, together.
+    """
+    further = max(0, points - 1), max(0, constants - points - 1), ranges - points
+    return 1.0 + 0.2 * further[0] + 0.6 * further[1] + 0.3 * further[2] + 0.3 * flags * bool(ranges)
 
 
 Box = tuple[Condition, ...]

@@ -36,6 +36,9 @@ LEAST_OTHERS = 4_000
 MISTAKES = 1_000
 """Wrongly selected, and wrongly left out, rows that join a sample after a trial."""
 ROUNDS = 8
+"""Trials with a sample of SAMPLE_ROWS at most."""
+FEW_ROUNDS = 3
+"""Rounds with a sample of FEW_ROWS, which mostly are enough."""
 _WORDS_HELD = 6
 """Columns of a table of which the beginnings of hashes are held, with four bytes a row each, and as many of which it is
 held which rows share a value, with one byte."""
@@ -242,13 +245,25 @@ class StoredRows:
         if not shown:
             return None
         sides = self._sides(distinct=True) if distinct else self._key_sides
-        most_constants = constants_for(len(sides.wanted))
         few = self._sample_of(self._sampled(sides, shown, FEW_ROWS), shown) if distinct else self._few
-        if is_hopeless(replace(few, most_constants=most_constants)):
+        if is_hopeless(replace(few, most_constants=constants_for(len(sides.wanted)))):
             return None
-        rows = self._sampled(sides, shown, SAMPLE_ROWS // 2)
-        for _ in range(ROUNDS):
-            found = learn(replace(self._sample_of(rows, shown), most_constants=most_constants))
+        for rows, rounds in ((FEW_ROWS, FEW_ROUNDS), (SAMPLE_ROWS // 2, ROUNDS)):
+            learned = self._learned(sides, shown, rows, rounds)
+            if learned is not None:
+                predicate, chosen = learned
+                return predicate if distinct or self._settles(chosen) else None
+        return None
+
+    def _learned(self, sides: _Sides, shown: Sequence[int], most: int, rounds: int) -> tuple[Predicate, Mask] | None:
+        """A predicate that is right about all rows, and which rows it selects; it is learned from so many of each side.
+
+        The rows about which it was wrong are learned from in the next round.
+        """
+        rows = self._sampled(sides, shown, most)
+        for _ in range(rounds):
+            sample = replace(self._sample_of(rows, shown), most_constants=constants_for(len(sides.wanted)))
+            found = learn(sample)
             if found is None:
                 return None
             predicate = renumbered(found, shown)
@@ -256,7 +271,7 @@ class StoredRows:
             missed = sides.wanted[~chosen[sides.wanted]]
             excess = np.flatnonzero(chosen & sides.is_other)
             if not len(missed) and not len(excess):
-                return predicate if distinct or self._settles(chosen) else None
+                return predicate, chosen
             order = self._table.order(shown)
             wrong = (self._table.fetched(order.least(own, MISTAKES), shown) for own in (missed, excess))
             rows = pa.concat_tables([rows, *map(_marked, wrong, (True, False))])

@@ -57,6 +57,17 @@ class Results:
         return {row["table"]: (row["status"], row["reason"]) for row in self.tables if row["status"] != "ok"}
 
 
+QUICK_SPARK = {
+    "spark.sql.adaptive.enabled": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.shuffle.partitions": "1",
+    "spark.sql.sources.parallelPartitionDiscovery.parallelism": "1",
+    "spark.databricks.delta.snapshotPartitions": "1",
+}
+"""For sessions that make or read tables of few rows: compiling a query takes longer than running it."""
+
+
 def run_audit(lake: str | Path, out: str | Path, *, spark: Any = None, **options: Any) -> Results:
     """Audit a lake, on a running session if one is given, and read the results."""
     audit(AuditConfig(lake=str(lake), out=str(out), **options), spark=spark)

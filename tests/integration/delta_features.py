@@ -21,24 +21,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tests.integration.audit_helpers import classic_engine
+from tests.integration.audit_helpers import QUICK_SPARK, classic_engine
 from tests.integration.delta_tables import Row, spark_rows
 
 TABLE = "t"
 _MAKER_THREADS = 3
 _Z85 = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
 _B85 = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~"
-
-
-_QUICK = {
-    "spark.sql.shuffle.partitions": "1",
-    "spark.databricks.delta.snapshotPartitions": "1",
-    "spark.sql.adaptive.enabled": "false",
-    "spark.sql.codegen.wholeStage": "false",
-    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
-    "spark.sql.sources.parallelPartitionDiscovery.parallelism": "1",
-}
-"""For statements over a handful of rows, which compiling and splitting only slow down."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -718,7 +707,7 @@ def _check(spark: Any, lake: str, case: Case, made: MadeLake) -> None:
 
 def _session(spark: Any, case: Case) -> Any:
     session = spark.newSession()
-    for name, value in (_QUICK | dict(case.settings)).items():
+    for name, value in (QUICK_SPARK | dict(case.settings)).items():
         session.conf.set(name, value)
     return session
 

@@ -25,7 +25,7 @@ from r2d2.lake.discovery import discover
 from r2d2.lake.harvest import harvest_table
 from r2d2.lake.text.table import TextOptions
 from r2d2.model import Fragment, Harvest
-from tests.integration.audit_helpers import classic_engine
+from tests.integration.audit_helpers import QUICK_SPARK, classic_engine
 
 INSTANT = pa.timestamp("us", tz="UTC")
 NAN = "NaN"
@@ -35,10 +35,8 @@ SPARK_FORMATS = {"parquet-mr": "parquet", "delta-spark": "delta"}
 """The writers that need Spark, and what it calls their formats."""
 
 _SPARK_SETTINGS = {
+    **QUICK_SPARK,
     "spark.sql.timestampType": "TIMESTAMP_NTZ",  # that of Arrow's timestamps without a zone
-    "spark.sql.adaptive.enabled": "false",
-    "spark.sql.shuffle.partitions": "1",
-    "spark.databricks.delta.snapshotPartitions": "1",
 }
 _DAY_US = 86_400_000_000
 _MOST_PARTITIONS = 8

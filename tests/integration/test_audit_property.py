@@ -70,7 +70,7 @@ def test_edges_list_the_compared_columns(engine: Engine, base: list[pa.Table], t
         assert set(edge["columns"]) == compared_columns(meaning[edge["child"]]), edge
 
 
-@pytest.mark.core
+@pytest.mark.core("spark")
 def test_edges_are_the_same_on_every_engine(engine: Engine, base: list[pa.Table], tmp_path: Path) -> None:
     meaning = makers.write_lake(random.Random(2), base, tmp_path / "lake")
     assert_same(edges_of(engine, tmp_path / "lake"), expected_edges(meaning))

@@ -186,7 +186,6 @@ def logged(table: Path) -> str:
     return "".join(path.read_text() for path in sorted((table / "_delta_log").glob("*.json")))
 
 
-@pytest.mark.core("spark")
 def test_every_format_gives_the_same_edges(engine: Engine, lake: Path, tmp_path: Path) -> None:
     tables = {f"{writer}/{name}": table for writer in WRITERS for name, table in TABLES.items()}
     expected = expected_edges(tables)

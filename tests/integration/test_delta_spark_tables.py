@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ from deltalake import DeltaTable
 from r2d2.errors import TableUnsupported
 from r2d2.model import Harvest
 from tests.integration import delta_tables
+from tests.integration.audit_helpers import QUICK_SPARK
 from tests.integration.delta_tables import assert_claims_hold, harvest, parquet_rows, spark_rows
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
@@ -23,11 +26,13 @@ SETTINGS = {
     "spark.jars.packages": "io.delta:delta-spark_4.2_2.13:4.4.0",
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
-    "spark.databricks.delta.snapshotPartitions": "2",
-    "spark.sql.shuffle.partitions": "2",
     "spark.sql.session.timeZone": "America/New_York",
     "spark.ui.enabled": "false",
+    **QUICK_SPARK,
 }
+
+
+Maker = Callable[[Any, str], None]
 
 
 @pytest.fixture(scope="module")
@@ -45,16 +50,29 @@ def delta_spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     session.stop()
 
 
+@pytest.fixture(scope="module")
+def made(delta_spark: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Maker], Path]:
+    """The table that a maker makes, which is made once and not to be changed."""
+
+    @functools.cache
+    def table_of(make: Maker) -> Path:
+        path = tmp_path_factory.mktemp("made") / "t"
+        make(delta_spark, str(path))
+        return path
+
+    return table_of
+
+
 def assert_agrees_with_spark(spark: Any, path: Path, found: Harvest) -> None:
     rows = spark_rows(spark, path)
-    read = spark.read.format("delta").load(str(path))
+    read = spark.read.format("delta").load(str(path)).toArrow()
     history = spark.sql(f"DESCRIBE HISTORY delta.`{path}` LIMIT 1").collect()[0]
     detail = spark.sql(f"DESCRIBE DETAIL delta.`{path}`").collect()[0]
     assert found.version == str(history["version"])
     assert len(found.fragments) == detail["numFiles"]
-    assert found.schema.names == read.columns
-    assert found.schema.types == nullable(read.toArrow().schema).types
-    assert found.rows == read.count()
+    assert found.schema.names == read.schema.names
+    assert found.schema.types == nullable(read.schema).types
+    assert found.rows == read.num_rows
     assert_claims_hold(found, lambda uri: rows.get(uri, []))
     for claim in (claim for claim in found.claims if claim.source == "partition"):
         values = {row[claim.leaf[0]] for row in rows[found.fragments[claim.fragment].data_uri]}
@@ -101,21 +119,21 @@ READ_AS_FILES = (
 
 
 @pytest.mark.parametrize("make", READ_AS_FILES, ids=lambda make: make.__name__)
-def test_the_harvest_says_what_spark_reads(make: Callable[[Any, str], None], delta_spark: Any, tmp_path: Path) -> None:
-    make(delta_spark, str(tmp_path / "t"))
-    found = harvest(tmp_path / "t")
-    assert_agrees_with_spark(delta_spark, tmp_path / "t", found)
+def test_the_harvest_says_what_spark_reads(make: Maker, delta_spark: Any, made: Callable[[Maker], Path]) -> None:
+    table = made(make)
+    found = harvest(table)
+    assert_agrees_with_spark(delta_spark, table, found)
     assert (found.reader, found.reader_reason) == ("files", None)
     assert (found.no_parent_reason is None) is (make is not delta_tables.spark_type_widening)
     assert sum(len(parquet_rows(fragment.data_uri)) for fragment in found.fragments) == found.rows
-    assert DeltaTable(tmp_path / "t").version() == int(found.version)
+    assert DeltaTable(table).version() == int(found.version)
 
 
 @pytest.mark.parametrize("make", [v2_json, v2_parquet, delta_tables.spark_multi_part_checkpoint])
 def test_a_cleaned_log_gives_the_same_snapshot(
-    make: Callable[[Any, str], None], delta_spark: Any, tmp_path: Path
+    make: Maker, delta_spark: Any, made: Callable[[Maker], Path], tmp_path: Path
 ) -> None:
-    make(delta_spark, str(tmp_path / "t"))
+    shutil.copytree(made(make), tmp_path / "t")
     whole = harvest(tmp_path / "t")
     log = tmp_path / "t" / "_delta_log"
     newest = max(file.name[:20] for file in log.glob("*.checkpoint.*"))
@@ -129,9 +147,11 @@ def test_a_cleaned_log_gives_the_same_snapshot(
     assert_agrees_with_spark(delta_spark, tmp_path / "t", left)
 
 
-def test_statistics_of_a_checkpoint_without_json_are_used(delta_spark: Any, tmp_path: Path) -> None:
+def test_statistics_of_a_checkpoint_without_json_are_used(
+    delta_spark: Any, made: Callable[[Maker], Path], tmp_path: Path
+) -> None:
     path = tmp_path / "t"
-    delta_tables.spark_struct_statistics(delta_spark, str(path))
+    shutil.copytree(made(delta_tables.spark_struct_statistics), path)
     delta_tables.drop_commits_before_checkpoint(path)
     assert harvest(path).fragments
     found = harvest(path)

@@ -73,7 +73,6 @@ def with_file(source: Path, target: Path, numbers: list[int]) -> None:
     deltalake.write_deltalake(str(target), pa.table({"x": pa.array(numbers, pa.int64())}), mode="append")
 
 
-@pytest.mark.core("spark")
 def test_what_clones_have_in_common_cancels(engine: Engine, tmp_path: Path) -> None:
     lake = tmp_path / "lake"
     deltalake.write_deltalake(str(lake / "source"), pa.table({"x": range(50_000)}))

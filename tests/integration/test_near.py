@@ -139,7 +139,6 @@ def loads(tmp_path: Path) -> Path:
     return write(tmp_path / "lake", tables)
 
 
-@pytest.mark.core("spark")
 def test_ignored_columns_find_the_containment_and_nothing_is_proposed_from_it(engine: Engine, tmp_path: Path) -> None:
     lake = loads(tmp_path)
     plain = run_audit(lake, tmp_path / "plain", spark=engine.spark)

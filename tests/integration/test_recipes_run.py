@@ -394,7 +394,7 @@ def test_every_recipe_of_the_sample_gives_its_table_back(engine: Engine, sample:
             assert_comes_back(spark, sample, proposal)
 
 
-@pytest.mark.core
+@pytest.mark.core("spark")
 @pytest.mark.parametrize("settings", PLAIN)
 def test_every_recipe_over_formats_types_and_names_gives_its_table_back(
     engine: Engine, generated: tuple[Audited, set[str]], settings: str

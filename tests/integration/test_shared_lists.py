@@ -14,7 +14,7 @@ from r2d2.recipes import check, key_files, shared_lists
 from r2d2.session import Engine
 from tests.integration.recipe_checks import assert_comes_back, audited
 
-pytestmark = [pytest.mark.slow, pytest.mark.core]
+pytestmark = [pytest.mark.slow, pytest.mark.core("spark")]
 
 ROWS = 3_000
 CHILDREN = 9

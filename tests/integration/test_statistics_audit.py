@@ -54,7 +54,6 @@ def set_stat(kind: str, value: Any) -> Callable[[Stats], None]:
     return lie
 
 
-@pytest.mark.core("spark")
 def test_a_parent_whose_maximum_is_too_low_loses_no_child(engine: Engine, tmp_path: Path) -> None:
     lake = tmp_path / "lake"
     write_delta(lake / "all", {"x": list(range(10))}, set_stat("maxValues", 5))

@@ -306,7 +306,6 @@ def in_the_way(name: str) -> dict[str, pa.Table]:
     return found
 
 
-@pytest.mark.core("spark")
 def test_where_a_parent_is_in_the_way_others_give_the_child_back(engine: Engine, tmp_path: Path) -> None:
     (tmp_path / "lake").mkdir()
     names = ("drawn", "glob", "cut")

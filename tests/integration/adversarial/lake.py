@@ -26,7 +26,7 @@ from tests.integration.adversarial import (
 )
 from tests.integration.adversarial.case import Case
 from tests.integration.adversarial.writers import Place
-from tests.integration.audit_helpers import classic_engine
+from tests.integration.audit_helpers import QUICK_SPARK, classic_engine
 
 SIDES = ("parent", "child")  # in the order in which they are made
 CASES: tuple[Case, ...] = (
@@ -40,13 +40,6 @@ CASES: tuple[Case, ...] = (
 )
 UTC_CASES: tuple[Case, ...] = tuple(cases_time.UTC_CASES)
 
-QUICK = {
-    "spark.sql.adaptive.enabled": "false",
-    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
-    "spark.sql.shuffle.partitions": "1",
-    "spark.sql.codegen.wholeStage": "false",
-    "spark.databricks.delta.snapshotPartitions": "1",
-}
 
 NOT_APPLICABLE = {
     "T42": "statistics of a catalog (ANALYZE) are never read",
@@ -85,7 +78,7 @@ def _write(case: Case, lake: Path, spark: Any) -> None:
 def _quick_session(spark: Any) -> Any:
     """A session with settings of its own that suit tables of a few rows."""
     session = spark.newSession()
-    for name, value in QUICK.items():
+    for name, value in QUICK_SPARK.items():
         session.conf.set(name, value)
     return session
 
