@@ -10,7 +10,7 @@ import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import duckdb
@@ -26,6 +26,7 @@ from r2d2.recipes.query import Found, Rows, find_query
 from r2d2.recipes.rows import Load, load_rows
 from r2d2.recipes.small_rows import WantedTable
 from r2d2.recipes.tables import SearchTable, TableLoader, small_ahead
+from r2d2.scan.bag_sums import BagSum
 from r2d2.scan.duck import KernelLimits, connect
 from r2d2.scan.items import ScanItem
 from r2d2.scan.rowhash import RowHasher, check_hash_version
@@ -110,6 +111,7 @@ class Answer:
         where: The predicate in Spark SQL; empty for none.
         keys: For a key list.
         reason: Why nothing was found.
+        rows: The child's, under the columns that were compared; None where they were not read.
     """
 
     child: int
@@ -118,6 +120,7 @@ class Answer:
     where: str = ""
     keys: KeyList | None = None
     reason: str = ""
+    rows: BagSum | None = None
 
 
 def search(
@@ -176,7 +179,8 @@ def _answers(item: SearchItem, loader: TableLoader, connection: duckdb.DuckDBPyC
                 if isinstance(rows, Exception):
                     yield Answer(child=work.child, parent=item.parent, reason=not_searched(rows))
                 else:
-                    yield _answer(work, parent, next(numbered), names, item.parent)
+                    answer = _answer(work, parent, next(numbered), names, item.parent)
+                    yield replace(answer, rows=BagSum.of(*rows, counts=None))
 
 
 _Loaded = tuple[ChildWork, Fingerprints | Exception]

@@ -25,7 +25,7 @@ from r2d2.recipes.stars import equal_classes
 from r2d2.recipes.stored import Ends
 from r2d2.recipes.work import Kernel, Work, run_work, scan_items
 from r2d2.scan.items import ColumnSet
-from r2d2.scan.plan import matching_paths
+from r2d2.scan.plan import column_order, matching_paths
 
 if TYPE_CHECKING:
     from r2d2.lake.run import StageRun
@@ -64,7 +64,8 @@ def search_queries(run: StageRun, edges: Sequence[Edge]) -> Offer:
     asked = {(own[0].child, own[0].parent): own for own in groups.values()}
     items = search_items(run, [own[0] for own in asked.values()])
     recipes: list[Recipe] = []
-    for answer in run_work(run, [_work_of(run, item) for item in items], _searcher(run)):
+    answers = run_work(run, [_work_of(run, item) for item in items], _searcher(run))
+    for answer in answers:
         for edge in asked[answer.child, answer.parent]:
             if answer.kind == "distinct" and not collapses(run.inventory.harvests[edge.child].schema):
                 reasons[edge.child, edge.parent] = "engines do not agree which of its rows are the same"
@@ -76,8 +77,18 @@ def search_queries(run: StageRun, edges: Sequence[Edge]) -> Offer:
         recipes=[recipe for recipe in recipes if recipe.kind != "key_list"],
         last=[recipe for recipe in recipes if recipe.kind == "key_list"],
         reasons=reasons,
+        sums={
+            answer.child: answer.rows
+            for answer in answers
+            if answer.rows is not None and _are_all(run, asked[answer.child, answer.parent][0])
+        },
         bytes_read=sum(_bytes_of(run, item) for item in items),
     )
+
+
+def _are_all(run: StageRun, edge: Edge) -> bool:
+    """Whether the columns of an edge are all of the child's, in the order in which a recipe's rows are hashed."""
+    return edge.columns == column_order([path for path, _ in leaves(run.inventory.harvests[edge.child].schema)])
 
 
 def why_not_searched(run: StageRun, edge: Edge) -> str | None:

@@ -114,7 +114,7 @@ class _Ladder:
         check: Run what a step offers before the next step is asked.
         found: Recipes with their status.
         reasons: Why edges have none so far.
-        sums: Of the rows of children that some recipe was compared with.
+        sums: Of the rows of children that were read, with which what recipes return is compared.
     """
 
     run: StageRun
@@ -131,6 +131,7 @@ class _Ladder:
             offer = step(self.run, [edge for edge in edges if (edge.child, edge.parent) not in served])
             last += offer.last
             self.reasons |= offer.reasons
+            self.sums |= offer.sums
             self.bytes_read += offer.bytes_read
             self._take(offer.recipes)
         served = self.served()

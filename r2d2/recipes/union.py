@@ -26,6 +26,7 @@ from r2d2.recipes.sql import collapses, distinct_rows, no_rebuild_reason, select
 from r2d2.recipes.stored import SEVERAL, Ends
 from r2d2.recipes.union_search import UnionItem, UnionParent, search_unions
 from r2d2.recipes.work import Kernel, Work, run_work, scan_items
+from r2d2.scan.bag_sums import BagSum
 from r2d2.scan.covers import OtherUnions, Union, read_unions
 from r2d2.scan.evidence import Flag, number_of, of_table, unpack
 from r2d2.scan.items import ColumnSet
@@ -80,6 +81,7 @@ def offer_unions(run: StageRun, other_unions: OtherUnions) -> Offer:
     return Offer(
         recipes=[recipe for one in tried for recipe in one.recipes],
         reasons=reasons,
+        sums={child: rows for one in tried for child, rows in one.sums.items()},
         bytes_read=sum(one.bytes_read for one in tried),
     )
 
@@ -104,12 +106,14 @@ class _Tried:
         recipes: Unchecked, of some children.
         reasons: By child, why there is none.
         unfit: By union, the parent without which there may be one.
+        sums: By child, of its rows where they were read.
         bytes_read: To find the recipes.
     """
 
     recipes: list[Recipe] = field(default_factory=list)
     reasons: dict[int, str] = field(default_factory=dict)
     unfit: dict[Union, int] = field(default_factory=dict)
+    sums: dict[int, BagSum] = field(default_factory=dict)
     bytes_read: int = 0
 
     def refuse(self, union: Union, reason: str, unfit: int | None = None) -> None:
@@ -254,6 +258,8 @@ def _search(run: StageRun, unions: Sequence[Union], tried: _Tried) -> None:
         answers[answer.child].append(answer)
     for union in unions:
         whole, *parts = sorted(answers[union.child], key=lambda answer: answer.parent)
+        if whole.rows is not None:
+            tried.sums[union.child] = whole.rows
         if whole.kind:
             found = [_part(run, answer) for answer in parts]
             tried.recipes.append(_recipe(run, union, found, collapse=whole.kind == "distinct"))

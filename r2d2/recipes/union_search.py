@@ -22,6 +22,7 @@ from r2d2.recipes.search import Answer, names_in, not_searched, where_of
 from r2d2.recipes.small_rows import WantedTable
 from r2d2.recipes.stored import SEVERAL
 from r2d2.recipes.tables import SearchTable, TableLoader, small_ahead
+from r2d2.scan.bag_sums import BagSum
 from r2d2.scan.duck import KernelLimits, connect
 from r2d2.scan.items import ScanItem
 from r2d2.scan.rowhash import RowHasher, check_hash_version
@@ -134,7 +135,8 @@ def _wanted(item: UnionItem) -> list[WantedTable]:
 
 
 def _found(item: UnionItem, tables: Sequence[SearchTable]) -> list[Answer]:
-    (own, *numbers), count = number_rows([table.fingerprints(0) for table in tables])
+    rows, *of_parents = (table.fingerprints(0) for table in tables)
+    (own, *numbers), count = number_rows([rows, *of_parents])
     sources = [
         UnionSource(parent=one.parent, table=table, numbers=theirs, taken=names_in(one.schema), is_inside=one.is_inside)
         for one, table, theirs in zip(item.parents, tables[1:], numbers, strict=True)
@@ -146,7 +148,8 @@ def _found(item: UnionItem, tables: Sequence[SearchTable]) -> list[Answer]:
         may_collapse=item.may_collapse,
     )
     kind = "" if parts.reason else "distinct" if parts.collapse else "union"
-    whole = Answer(child=item.child, parent=SEVERAL, kind=kind, reason=parts.reason)
+    bag = BagSum.of(*rows, counts=None)
+    whole = Answer(child=item.child, parent=SEVERAL, kind=kind, reason=parts.reason, rows=bag)
     if parts.failed is not None:
         return [whole, Answer(child=item.child, parent=parts.failed.parent, reason=parts.reason)]
     return [whole, *(_answer(item.child, source, found) for source, found in parts.of)]

@@ -53,6 +53,10 @@ class BagSum:
         first, second, third, fourth = (row[f"word{number}"] & _MASK for number in range(4))
         return cls(rows=row["rows"], words=(first, second, third, fourth))
 
+    def to_row(self) -> dict[str, int]:
+        """The sums as columns of SUMS."""
+        return {"rows": self.rows, **{f"word{number}": signed(word) for number, word in enumerate(self.words)}}
+
     @classmethod
     def of(cls, first: npt.NDArray[Any], second: npt.NDArray[Any], counts: npt.NDArray[Any] | None) -> BagSum:
         """The sums of fingerprints, given by their lanes; counts of None count each once."""
@@ -95,5 +99,4 @@ def summed(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 
 def sum_row(table: int, column_set: int, own: BagSum) -> dict[str, Any]:
     """Sums as a row of SUMS."""
-    words = {f"word{number}": signed(word) for number, word in enumerate(own.words)}
-    return {**NO_REPORT, "table": table, "column_set": column_set, "rows": own.rows, **words}
+    return {**NO_REPORT, "table": table, "column_set": column_set, **own.to_row()}
