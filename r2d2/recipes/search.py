@@ -213,6 +213,8 @@ class _Numbered:
     def __init__(self, parent: SearchTable, own: Fingerprints, children: Sequence[Fingerprints]) -> None:
         self._parent = parent
         self._rows = np.arange(len(own[0])) if parent.is_held else rows_alike(own, children)
+        if not parent.is_held:
+            parent.hold(self._rows)
         is_whole = len(self._rows) == len(own[0])
         numbered = own if is_whole else (own[0][self._rows], own[1][self._rows])
         (self._own, *self._children), self._count = number_rows([numbered, *children])

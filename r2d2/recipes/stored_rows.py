@@ -46,6 +46,11 @@ _OFTEN = 4
 """Questions about a column after which it is found out for all rows together which of them share a value."""
 _FIRST_PART = 16
 """So small a part of the rows is looked at first for values that a key list must not have: it shows most of them."""
+HELD_CELLS = 2_000_000
+"""Values of a table that are held in memory at most, of the rows that any of its children has."""
+HELD_BYTES = 64 << 20
+"""Their memory at most."""
+_BATCH_ROWS = 1 << 14
 _AMPLE = 4
 """So many times the rows that are looked for hold enough without repetitions, mostly."""
 
@@ -67,6 +72,7 @@ class StoredTable:
         self._words: dict[int, npt.NDArray[np.uint32]] = {}
         self._shared: dict[int, Mask] = {}
         self._asked: Counter[int] = Counter()
+        self._held: _Held | None = None
         (self.rows,) = first_row(connection, f"SELECT count(*) FROM {name}") or (0,)
 
     def order(self, places: Sequence[int]) -> RowOrder:
@@ -76,11 +82,42 @@ class StoredTable:
             self._orders[key] = RowOrder(self, key)
         return self._orders[key]
 
+    def hold(self, positions: Positions) -> None:
+        """Keep the values of some rows, ascending, in memory if they are few: to find rows by position is a scan.
+
+        Those of other rows are dropped.
+        """
+        self._held = None
+        if len(positions) * len(self.columns) > HELD_CELLS:
+            return
+        with self.at(positions) as source:
+            sql = f"SELECT {_values(range(len(self.columns)))} FROM {source} ORDER BY own.rowid"
+            values = _within(self.connection.sql(sql).to_arrow_reader(_BATCH_ROWS), HELD_BYTES)
+        if values is not None:
+            self._held = _Held(positions=positions, values=values)
+
     def fetched(self, positions: Positions, places: Sequence[int]) -> pa.Table:
         """The values of rows in some columns, in the order of their positions as given."""
+        held = self._taken(positions)
+        if held is not None:
+            return held.select([f"v{place}" for place in places])
         with self.given("fetched_rows", {"r": positions, "i": np.arange(len(positions))}) as given:
             sql = f"SELECT {_values(places)} FROM {self.name} AS own JOIN {given} ON own.rowid = {given}.r"
             return self.connection.sql(f"{sql} ORDER BY {given}.i").to_arrow_table()
+
+    @contextmanager
+    def at(self, positions: Positions) -> Iterator[str]:
+        """Some rows, to stand behind FROM while the context lasts."""
+        held = self._taken(positions)
+        if held is not None:
+            with self.given("own", held) as given:
+                yield given
+            return
+        with self.given("wanted_positions", {"r": positions}) as given:
+            yield f"{self.name} AS own JOIN {given} ON own.rowid = {given}.r"
+
+    def _taken(self, positions: Positions) -> pa.Table | None:
+        return self._held.taken(positions) if self._held is not None else None
 
     def words(self, place: int) -> npt.NDArray[np.uint32]:
         """The beginnings of hashes of a column: rows whose words differ have different values there."""
@@ -106,13 +143,39 @@ class StoredTable:
         return mask
 
     @contextmanager
-    def given(self, name: str, columns: Mapping[str, npt.NDArray[Any]]) -> Iterator[str]:
-        """Numbers as a table of a name, while the context lasts."""
-        self.connection.register(name, pa.table(dict(columns)))
+    def given(self, name: str, columns: Mapping[str, npt.NDArray[Any]] | pa.Table) -> Iterator[str]:
+        """Numbers, or values, as a table of a name, while the context lasts."""
+        self.connection.register(name, columns if isinstance(columns, pa.Table) else pa.table(dict(columns)))
         try:
             yield name
         finally:
             self.connection.unregister(name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Held:
+    """Rows of a table in memory: their positions, ascending, and their values."""
+
+    positions: Positions
+    values: pa.Table
+
+    def taken(self, positions: Positions) -> pa.Table | None:
+        """The values of some rows in the order given; None if not all of them are held."""
+        if not len(self.positions):
+            return None
+        places = np.minimum(np.searchsorted(self.positions, positions), len(self.positions) - 1)
+        return self.values.take(pa.array(places)) if (self.positions[places] == positions).all() else None
+
+
+def _within(batches: pa.RecordBatchReader, most_bytes: int) -> pa.Table | None:
+    """All rows of a reader; None where they need more memory."""
+    found: list[pa.RecordBatch] = []
+    for batch in batches:
+        found.append(batch)
+        most_bytes -= batch.nbytes
+        if most_bytes < 0:
+            return None
+    return pa.Table.from_batches(found, batches.schema).combine_chunks()
 
 
 def _held(held: dict[int, T], place: int, made: Callable[[], T]) -> T:
@@ -245,22 +308,24 @@ class StoredRows:
         if not shown:
             return None
         sides = self._sides(distinct=True) if distinct else self._key_sides
-        few = self._sample_of(self._sampled(sides, shown, FEW_ROWS), shown) if distinct else self._few
-        if is_hopeless(replace(few, most_constants=constants_for(len(sides.wanted)))):
+        few = self._sampled(sides, shown, FEW_ROWS) if distinct else self._few_rows
+        if is_hopeless(replace(self._sample_of(few, shown), most_constants=constants_for(len(sides.wanted)))):
             return None
-        for rows, rounds in ((FEW_ROWS, FEW_ROUNDS), (SAMPLE_ROWS // 2, ROUNDS)):
+        for most, rounds in ((FEW_ROWS, FEW_ROUNDS), (SAMPLE_ROWS // 2, ROUNDS)):
+            rows = few if most == FEW_ROWS else self._sampled(sides, shown, most)
             learned = self._learned(sides, shown, rows, rounds)
             if learned is not None:
                 predicate, chosen = learned
                 return predicate if distinct or self._settles(chosen) else None
         return None
 
-    def _learned(self, sides: _Sides, shown: Sequence[int], most: int, rounds: int) -> tuple[Predicate, Mask] | None:
-        """A predicate that is right about all rows, and which rows it selects; it is learned from so many of each side.
+    def _learned(
+        self, sides: _Sides, shown: Sequence[int], rows: pa.Table, rounds: int
+    ) -> tuple[Predicate, Mask] | None:
+        """A predicate learned from some rows that is right about all, and which rows it selects.
 
         The rows about which it was wrong are learned from in the next round.
         """
-        rows = self._sampled(sides, shown, most)
         for _ in range(rounds):
             sample = replace(self._sample_of(rows, shown), most_constants=constants_for(len(sides.wanted)))
             found = learn(sample)
@@ -315,7 +380,7 @@ class StoredRows:
         if not usable or not len(self._wanted.positive):
             return []
         counts = ", ".join(f"count(v{place}), approx_count_distinct(v{place})" for place in usable)
-        with self._positive() as rows:
+        with self._table.at(self._wanted.positive) as rows:
             (number, *counted) = self._first(f"SELECT count(*), {counts} FROM {rows}") or (0,)
         found = [
             (-different, place)
@@ -323,12 +388,6 @@ class StoredRows:
             if filled == number
         ]
         return [place for _, place in sorted(found)]
-
-    @contextmanager
-    def _positive(self) -> Iterator[str]:
-        """The wanted rows, to stand behind FROM."""
-        with self._table.given("wanted_positions", {"r": self._wanted.positive}) as given:
-            yield f"{self._table.name} AS own JOIN {given} ON own.rowid = {given}.r"
 
     def identify(self, places: Sequence[int]) -> bool:
         """See `query.Rows`."""
@@ -381,15 +440,18 @@ class StoredRows:
         return self._sides(distinct=False)
 
     @cached_property
+    def _few_rows(self) -> pa.Table:
+        return self._sampled(self._key_sides, places_shown(self.columns, distinct=False), FEW_ROWS)
+
+    @cached_property
     def _few(self) -> Sample:
-        shown = places_shown(self.columns, distinct=False)
-        return self._sample_of(self._sampled(self._key_sides, shown, FEW_ROWS), shown)
+        return self._sample_of(self._few_rows, places_shown(self.columns, distinct=False))
 
     @cached_property
     def _listed_rows(self) -> str:
         """The name of a table of the wanted rows, with the columns that a key list may have."""
         names = _values(self._key_places[:MOST_CANDIDATES])
-        with self._positive() as rows:
+        with self._table.at(self._wanted.positive) as rows:
             self._table.connection.execute(f"CREATE OR REPLACE TEMP TABLE wanted AS SELECT {names} FROM {rows}")
         return "wanted"
 

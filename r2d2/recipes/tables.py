@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from r2d2.recipes.columns import Kind, PredicateColumn
 from r2d2.recipes.held_rows import HeldRows, HeldTable
-from r2d2.recipes.labels import Fingerprints, Labels, Wanted
+from r2d2.recipes.labels import Fingerprints, Labels, Positions, Wanted
 from r2d2.recipes.query import Rows
 from r2d2.recipes.rows import Load, first_row
 from r2d2.recipes.small_rows import WantedTable, small_tables
@@ -92,6 +92,10 @@ class SearchTable:
             return
         with self.wanted(Wanted.of(labels)) as rows:
             yield rows
+
+    def hold(self, positions: Positions) -> None:
+        """For a table that is not held: make rows at hand about which many questions will be asked, ascending."""
+        self._stored.hold(positions)
 
     @contextmanager
     def wanted(self, wanted: Wanted) -> Iterator[Rows]:

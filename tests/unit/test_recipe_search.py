@@ -103,9 +103,12 @@ def labelled(
     parent = table_of(connection, "parent", rows, numbers, where)
     other = table_of(connection, "child", child, numbers, where)
     fingerprints, wanted = parent.fingerprints(0), other.fingerprints(0)
-    if where == "by number":
+    if where in ("by number", "at hand"):
         near = rows_alike(fingerprints, [wanted])
         (own, theirs), count = number_rows([(fingerprints[0][near], fingerprints[1][near]), wanted])
+        if where == "at hand":
+            parent.hold(near[:1])  # as for other children before
+            parent.hold(near)
         rows_of = parent.wanted(RowsByNumber(own, near, count).wanted_by(theirs))
     else:
         (own, theirs), count = number_rows([fingerprints, wanted])
@@ -137,13 +140,13 @@ def stored(row: Row, place: int) -> Any:
 def small(where: str) -> Iterator[None]:
     """In DuckDB, small samples make the search learn from its mistakes."""
     with pytest.MonkeyPatch.context() as patch:
-        if where in ("small samples", "by number"):
+        if where in ("small samples", "by number", "at hand"):
             patch.setattr(stored_rows, "SAMPLE_ROWS", 8)
             patch.setattr(stored_rows, "LEAST_OTHERS", 2)
             patch.setattr(stored_rows, "_AMPLE", 1)
             patch.setattr(stored_rows, "_OFTEN", 0)
             patch.setattr(labels, "PART_ROWS", 8)
-            patch.setattr(beginnings, "BEGINS", 64 if where == "by number" else 8)
+            patch.setattr(beginnings, "BEGINS", 64 if where in ("by number", "at hand") else 8)
         yield
 
 
@@ -152,7 +155,7 @@ def query(rows: Sequence[Row], child: Sequence[Row], where: str = "memory") -> F
         return find_query(found, 1 << 20, frozenset())
 
 
-places = st.sampled_from(["memory", "DuckDB", "small samples", "by number"])
+places = st.sampled_from(["memory", "DuckDB", "small samples", "by number", "at hand"])
 
 
 @settings(max_examples=45)
@@ -205,7 +208,7 @@ def test_all_places_answer_alike(rows: list[Row], data: st.DataObject) -> None:
     """Any part of the rows, without a rule and with repeated ones: what is asked of them in each place."""
     child = data.draw(st.lists(st.sampled_from(rows), max_size=len(rows)))
     answers = []
-    for where in ("memory", "DuckDB", "by number"):
+    for where in ("memory", "DuckDB", "by number", "at hand"):
         with small(where), connect(KernelLimits()) as connection, labelled(connection, rows, child, where) as found:
             counts = found.counts()
             found.settle()
@@ -214,10 +217,10 @@ def test_all_places_answer_alike(rows: list[Row], data: st.DataObject) -> None:
             identify = [found.identify(chosen) for chosen in sets]
             keys = [found.keys(chosen).to_pydict() for chosen in sets]
             answers.append((counts, found.counts(), places, identify, keys))
-    assert answers[0] == answers[1] == answers[2]
+    assert all(answer == answers[0] for answer in answers)
 
 
-@pytest.mark.parametrize("where", ["memory", "DuckDB", "by number"])
+@pytest.mark.parametrize("where", ["memory", "DuckDB", "by number", "at hand"])
 def test_rows_without_a_rule_come_back_by_the_fewest_keys(where: str) -> None:
     rows = [(n, float(n % 7), "x", 1, n % 5) for n in range(600)]
     found = query(rows, [row for row in rows if (row[0] * 7919) % 1009 % 2], where)
@@ -225,7 +228,7 @@ def test_rows_without_a_rule_come_back_by_the_fewest_keys(where: str) -> None:
     assert found_rows(rows, found) == Counter(projected(row) for row in rows if (row[0] * 7919) % 1009 % 2)
 
 
-@pytest.mark.parametrize("where", ["memory", "DuckDB", "by number"])
+@pytest.mark.parametrize("where", ["memory", "DuckDB", "by number", "at hand"])
 def test_a_child_of_equal_rows_is_told_by_a_column_that_it_lacks(where: str) -> None:
     rows = [(n, None, source, None, None) for n in range(20) for source in ("new", "old", "old")]
     found = query(rows, [row for row in rows if row[2] == "old"], where)

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from r2d2.errors import TableFailed
 from r2d2.model import Harvest, leaves, schema_to_bytes
+from r2d2.recipes import search as search_module
 from r2d2.recipes import tables
 from r2d2.recipes.columns import predicate_columns
 from r2d2.recipes.rows import Load, load_rows
@@ -168,3 +169,31 @@ def test_a_child_that_changed_keeps_no_other_from_being_searched(
     assert (low.kind, low.where[:9]) == ("selection", "`wall` <=")
     assert (changed.kind, changed.reason.split(" (")[0]) == ("", "its rows could not be searched")
     assert (high.kind, high.where[:9]) == ("selection", "`wall` >=")
+    assert (low.rows and low.rows.rows, changed.rows, high.rows and high.rows.rows) == (20, None, FLAT.num_rows - 30)
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_children_with_columns_of_their_own_are_searched_in_one_parent(
+    held: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search_module, "LEAST_TOGETHER", 1)
+    if not held:
+        monkeypatch.setattr(tables, "HELD_ROWS", -1)
+        monkeypatch.setattr(tables, "HELD_CELLS", -1)
+    paths = tuple((name,) for name in FLAT.column_names)
+    sets = (ColumnSet(id=0, paths=paths), ColumnSet(id=1, paths=paths[1:]))
+    tables_of = [FLAT, *(FLAT.slice(start, 10).select([p[0] for p in own.paths]) for start in (0, 30) for own in sets)]
+    items = []
+    for number, table in enumerate(tables_of):
+        path = str(tmp_path / f"{number}.parquet")
+        pq.write_table(table, path)
+        own = sets if number == 0 else (sets[(number - 1) % 2],)
+        file = ScanFile(stamp=stamp(path), data_uri=path)
+        items.append((ScanItem(table=number, files=(file,), partition_schema=pa.schema([]), column_sets=own),))
+    children = tuple(
+        ChildWork(child=number, column_set=(number - 1) % 2, items=items[number], most_key_bytes=0)
+        for number in range(1, len(tables_of))
+    )
+    work = SearchItem(parent=0, items=items[0], schema=schema_to_bytes(FLAT.schema), shared=paths, children=children)
+    answers = list(search([work], HASHER, KernelLimits()))
+    assert [answer.kind for answer in answers] == ["selection"] * 4, answers
