@@ -267,7 +267,7 @@ def _find(fs: Any, path: str, lake: str) -> dict[str, dict[str, Any]]:
     try:
         fs.invalidate_cache()
         found: dict[str, dict[str, Any]] = fs.find(path, detail=True)
-        exists = bool(found) or fs.exists(path)
+        exists = bool(found) or _is_there(fs, path)
     except Exception as exc:  # each store's client has its own classes of errors
         raise LakeError(f"the lake {_shown(lake)} cannot be listed: {type(exc).__name__}") from exc
     if not exists:
@@ -275,6 +275,15 @@ def _find(fs: Any, path: str, lake: str) -> dict[str, dict[str, Any]]:
     if path in found and len(found) == 1:
         raise UsageError(f"the lake must be a folder, and {_shown(lake)} is a file")
     return found
+
+
+def _is_there(fs: Any, path: str) -> bool:
+    """What fsspec's `exists` says, which says no whatever goes wrong."""
+    try:
+        fs.info(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def _add_object(folders: dict[str, _Folder], relative: str, stamp: FileStamp, *, is_link: bool) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +72,7 @@ def spill_folder(spill: Spill) -> Iterator[str]:
         yield folder
     finally:
         fs.invalidate_cache()
-        if fs.exists(path):  # in an object store only once there are files in it
+        with suppress(FileNotFoundError):  # in an object store it is there only once there are files in it
             fs.rm(path, recursive=True)
 
 

@@ -71,12 +71,21 @@ class StageStore:
     def read_table(self, stage: str, name: str, schema: pa.Schema) -> pa.Table:
         """The rows of a stored table, on the driver, in the given schema."""
         folder = f"{self._path}/{stage}/{name}"
-        found = sorted(self._fs.ls(folder, detail=False)) if self._fs.exists(folder) else []
         parts = []
-        for path in (path for path in found if path.endswith(".parquet")):
+        for path in (path for path in self._files(folder) if path.endswith(".parquet")):
             with self._fs.open(path, "rb") as source:
                 parts.append(pq.read_table(source, columns=schema.names).select(schema.names).cast(schema))
         return pa.concat_tables(parts) if parts else schema.empty_table()
+
+    def _files(self, folder: str) -> list[str]:
+        """What is in a folder, sorted; nothing where it is not there.
+
+        fsspec's `exists` says no whatever goes wrong, also where Ctrl-C comes in between.
+        """
+        try:
+            return sorted(self._fs.ls(folder, detail=False))
+        except FileNotFoundError:
+            return []
 
     def commit(self, stage: str, counts: Mapping[str, Any]) -> None:
         """Mark a stage as done."""
