@@ -111,7 +111,7 @@ class Answer:
         where: The predicate in Spark SQL; empty for none.
         keys: For a key list.
         reason: Why nothing was found.
-        rows: The child's, under the columns that were compared; None where they were not read.
+        bag: Sums of the child's rows, under the columns that were compared; None where they were not read.
     """
 
     child: int
@@ -120,7 +120,7 @@ class Answer:
     where: str = ""
     keys: KeyList | None = None
     reason: str = ""
-    rows: BagSum | None = None
+    bag: BagSum | None = None
 
 
 def search(
@@ -180,7 +180,7 @@ def _answers(item: SearchItem, loader: TableLoader, connection: duckdb.DuckDBPyC
                     yield Answer(child=work.child, parent=item.parent, reason=not_searched(rows))
                 else:
                     answer = _answer(work, parent, next(numbered), names, item.parent)
-                    yield replace(answer, rows=BagSum.of(*rows, counts=None))
+                    yield replace(answer, bag=BagSum.of(*rows, counts=None))
 
 
 _Loaded = tuple[ChildWork, Fingerprints | Exception]
@@ -212,9 +212,11 @@ class _Numbered:
 
     def __init__(self, parent: SearchTable, own: Fingerprints, children: Sequence[Fingerprints]) -> None:
         self._parent = parent
-        self._rows = np.arange(len(own[0])) if parent.is_held else rows_alike(own, children)
-        if not parent.is_held:
-            parent.hold(self._rows)
+        if parent.is_held:
+            self._rows = np.arange(len(own[0]))
+        else:
+            self._rows = rows_alike(own, children)
+            parent.keep_at_hand(self._rows)
         is_whole = len(self._rows) == len(own[0])
         numbered = own if is_whole else (own[0][self._rows], own[1][self._rows])
         (self._own, *self._children), self._count = number_rows([numbered, *children])

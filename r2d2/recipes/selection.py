@@ -78,9 +78,9 @@ def search_queries(run: StageRun, edges: Sequence[Edge]) -> Offer:
         last=[recipe for recipe in recipes if recipe.kind == "key_list"],
         reasons=reasons,
         sums={
-            answer.child: answer.rows
+            answer.child: answer.bag
             for answer in answers
-            if answer.rows is not None and _are_all(run, asked[answer.child, answer.parent][0])
+            if answer.bag is not None and _are_all(run, asked[answer.child, answer.parent][0])
         },
         bytes_read=sum(_bytes_of(run, item) for item in items),
     )

@@ -36,9 +36,9 @@ LEAST_OTHERS = 4_000
 MISTAKES = 1_000
 """Wrongly selected, and wrongly left out, rows that join a sample after a trial."""
 ROUNDS = 8
-"""Trials with a sample of SAMPLE_ROWS at most."""
+"""Trials with a sample of SAMPLE_ROWS, at most."""
 FEW_ROUNDS = 3
-"""Rounds with a sample of FEW_ROWS, which mostly are enough."""
+"""Trials before, with a sample of FEW_ROWS, which mostly are enough."""
 _WORDS_HELD = 6
 """Columns of a table of which the beginnings of hashes are held, with four bytes a row each, and as many of which it is
 held which rows share a value, with one byte."""
@@ -46,10 +46,10 @@ _OFTEN = 4
 """Questions about a column after which it is found out for all rows together which of them share a value."""
 _FIRST_PART = 16
 """So small a part of the rows is looked at first for values that a key list must not have: it shows most of them."""
-HELD_CELLS = 2_000_000
-"""Values of a table that are held in memory at most, of the rows that any of its children has."""
-HELD_BYTES = 64 << 20
-"""Their memory at most."""
+AT_HAND_CELLS = 2_000_000
+"""Values in memory, at most, of the rows of a table that any of its children has."""
+AT_HAND_BYTES = 64 << 20
+"""Their memory, at most."""
 _BATCH_ROWS = 1 << 14
 _AMPLE = 4
 """So many times the rows that are looked for hold enough without repetitions, mostly."""
@@ -72,7 +72,7 @@ class StoredTable:
         self._words: dict[int, npt.NDArray[np.uint32]] = {}
         self._shared: dict[int, Mask] = {}
         self._asked: Counter[int] = Counter()
-        self._held: _Held | None = None
+        self._at_hand: _AtHand | None = None
         (self.rows,) = first_row(connection, f"SELECT count(*) FROM {name}") or (0,)
 
     def order(self, places: Sequence[int]) -> RowOrder:
@@ -82,25 +82,25 @@ class StoredTable:
             self._orders[key] = RowOrder(self, key)
         return self._orders[key]
 
-    def hold(self, positions: Positions) -> None:
+    def keep_at_hand(self, positions: Positions) -> None:
         """Keep the values of some rows, ascending, in memory if they are few: to find rows by position is a scan.
 
         Those of other rows are dropped.
         """
-        self._held = None
-        if len(positions) * len(self.columns) > HELD_CELLS:
+        self._at_hand = None
+        if len(positions) * len(self.columns) > AT_HAND_CELLS:
             return
         with self.at(positions) as source:
             sql = f"SELECT {_values(range(len(self.columns)))} FROM {source} ORDER BY own.rowid"
-            values = _within(self.connection.sql(sql).to_arrow_reader(_BATCH_ROWS), HELD_BYTES)
+            values = _within(self.connection.sql(sql).to_arrow_reader(_BATCH_ROWS), AT_HAND_BYTES)
         if values is not None:
-            self._held = _Held(positions=positions, values=values)
+            self._at_hand = _AtHand(positions=positions, values=values)
 
     def fetched(self, positions: Positions, places: Sequence[int]) -> pa.Table:
         """The values of rows in some columns, in the order of their positions as given."""
-        held = self._taken(positions)
-        if held is not None:
-            return held.select([f"v{place}" for place in places])
+        values = self._taken(positions, places)
+        if values is not None:
+            return values
         with self.given("fetched_rows", {"r": positions, "i": np.arange(len(positions))}) as given:
             sql = f"SELECT {_values(places)} FROM {self.name} AS own JOIN {given} ON own.rowid = {given}.r"
             return self.connection.sql(f"{sql} ORDER BY {given}.i").to_arrow_table()
@@ -108,16 +108,16 @@ class StoredTable:
     @contextmanager
     def at(self, positions: Positions) -> Iterator[str]:
         """Some rows, to stand behind FROM while the context lasts."""
-        held = self._taken(positions)
-        if held is not None:
-            with self.given("own", held) as given:
+        values = self._taken(positions, range(len(self.columns)))
+        if values is not None:
+            with self.given("own", values) as given:
                 yield given
             return
         with self.given("wanted_positions", {"r": positions}) as given:
             yield f"{self.name} AS own JOIN {given} ON own.rowid = {given}.r"
 
-    def _taken(self, positions: Positions) -> pa.Table | None:
-        return self._held.taken(positions) if self._held is not None else None
+    def _taken(self, positions: Positions, places: Sequence[int]) -> pa.Table | None:
+        return self._at_hand.taken(positions, places) if self._at_hand is not None else None
 
     def words(self, place: int) -> npt.NDArray[np.uint32]:
         """The beginnings of hashes of a column: rows whose words differ have different values there."""
@@ -153,18 +153,20 @@ class StoredTable:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Held:
+class _AtHand:
     """Rows of a table in memory: their positions, ascending, and their values."""
 
     positions: Positions
     values: pa.Table
 
-    def taken(self, positions: Positions) -> pa.Table | None:
-        """The values of some rows in the order given; None if not all of them are held."""
+    def taken(self, positions: Positions, places: Sequence[int]) -> pa.Table | None:
+        """The values of some rows in some columns, in the order given; None if not all of the rows are here."""
         if not len(self.positions):
             return None
-        places = np.minimum(np.searchsorted(self.positions, positions), len(self.positions) - 1)
-        return self.values.take(pa.array(places)) if (self.positions[places] == positions).all() else None
+        rows = np.minimum(np.searchsorted(self.positions, positions), len(self.positions) - 1)
+        if not (self.positions[rows] == positions).all():
+            return None
+        return self.values.select([f"v{place}" for place in places]).take(pa.array(rows))
 
 
 def _within(batches: pa.RecordBatchReader, most_bytes: int) -> pa.Table | None:
@@ -308,16 +310,17 @@ class StoredRows:
         if not shown:
             return None
         sides = self._sides(distinct=True) if distinct else self._key_sides
-        few = self._sampled(sides, shown, FEW_ROWS) if distinct else self._few_rows
-        if is_hopeless(replace(self._sample_of(few, shown), most_constants=constants_for(len(sides.wanted)))):
+        rows = self._sampled(sides, shown, FEW_ROWS) if distinct else self._few_rows
+        few = self._sample_of(rows, shown) if distinct else self._few
+        if is_hopeless(replace(few, most_constants=constants_for(len(sides.wanted)))):
             return None
-        for most, rounds in ((FEW_ROWS, FEW_ROUNDS), (SAMPLE_ROWS // 2, ROUNDS)):
-            rows = few if most == FEW_ROWS else self._sampled(sides, shown, most)
-            learned = self._learned(sides, shown, rows, rounds)
-            if learned is not None:
-                predicate, chosen = learned
-                return predicate if distinct or self._settles(chosen) else None
-        return None
+        learned = self._learned(sides, shown, rows, FEW_ROUNDS)
+        if learned is None:
+            learned = self._learned(sides, shown, self._sampled(sides, shown, SAMPLE_ROWS // 2), ROUNDS)
+        if learned is None:
+            return None
+        predicate, chosen = learned
+        return predicate if distinct or self._settles(chosen) else None
 
     def _learned(
         self, sides: _Sides, shown: Sequence[int], rows: pa.Table, rounds: int

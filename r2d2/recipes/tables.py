@@ -93,9 +93,9 @@ class SearchTable:
         with self.wanted(Wanted.of(labels)) as rows:
             yield rows
 
-    def hold(self, positions: Positions) -> None:
-        """For a table that is not held: make rows at hand about which many questions will be asked, ascending."""
-        self._stored.hold(positions)
+    def keep_at_hand(self, positions: Positions) -> None:
+        """Of a table that is not held, some rows about which many questions will be asked, ascending."""
+        self._stored.keep_at_hand(positions)
 
     @contextmanager
     def wanted(self, wanted: Wanted) -> Iterator[Rows]:

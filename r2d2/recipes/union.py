@@ -258,8 +258,8 @@ def _search(run: StageRun, unions: Sequence[Union], tried: _Tried) -> None:
         answers[answer.child].append(answer)
     for union in unions:
         whole, *parts = sorted(answers[union.child], key=lambda answer: answer.parent)
-        if whole.rows is not None:
-            tried.sums[union.child] = whole.rows
+        if whole.bag is not None:
+            tried.sums[union.child] = whole.bag
         if whole.kind:
             found = [_part(run, answer) for answer in parts]
             tried.recipes.append(_recipe(run, union, found, collapse=whole.kind == "distinct"))

@@ -149,7 +149,7 @@ def _found(item: UnionItem, tables: Sequence[SearchTable]) -> list[Answer]:
     )
     kind = "" if parts.reason else "distinct" if parts.collapse else "union"
     bag = BagSum.of(*rows, counts=None)
-    whole = Answer(child=item.child, parent=SEVERAL, kind=kind, reason=parts.reason, rows=bag)
+    whole = Answer(child=item.child, parent=SEVERAL, kind=kind, reason=parts.reason, bag=bag)
     if parts.failed is not None:
         return [whole, Answer(child=item.child, parent=parts.failed.parent, reason=parts.reason)]
     return [whole, *(_answer(item.child, source, found) for source, found in parts.of)]

@@ -21,7 +21,7 @@ from r2d2.recipes.columns import PredicateColumn
 from r2d2.recipes.keys import KeyList
 from r2d2.recipes.rows import Load, create_rows, insert_rows, load_rows
 from r2d2.recipes.search import Answer
-from r2d2.scan.bag_sums import BagSum
+from r2d2.scan.bag_sums import BAG_FIELDS, BagSum
 from r2d2.scan.items import ColumnSet, ScanItem
 from r2d2.scan.pieces import packed_rows
 from r2d2.scan.plan import Buckets, TableScan, deal, items_of
@@ -46,8 +46,7 @@ ANSWERS = pa.schema(
         ("keys", pa.string()),  # the listed leaves, as a JSON list of their keys
         ("content", pa.binary()),
         ("reason", pa.string()),
-        ("rows", pa.int64()),  # of the child; _NO_ROWS where they were not read
-        *((f"word{number}", pa.int64()) for number in range(4)),  # see `bag_sums.SUMS`
+        *BAG_FIELDS,  # of the child's rows; _NO_ROWS where they were not read
     ]
 )
 """No NULLs, which not every engine hands over from a kernel alike."""
@@ -226,7 +225,7 @@ def _row(answer: Answer) -> dict[str, object]:
         "keys": json.dumps([leaf_key(path) for path in keys.paths] if keys else []),
         "content": keys.content if keys else b"",
         "reason": answer.reason,
-        **(answer.rows or BagSum(rows=_NO_ROWS)).to_row(),
+        **(answer.bag or BagSum(rows=_NO_ROWS)).to_row(),
     }
 
 
@@ -240,5 +239,5 @@ def _answer(row: Mapping[str, object]) -> Answer:
         where=str(row["condition"]),
         keys=KeyList(paths=paths, content=content) if paths and isinstance(content, bytes) else None,
         reason=str(row["reason"]),
-        rows=None if row["rows"] == _NO_ROWS else BagSum.of_row(row),
+        bag=None if row["rows"] == _NO_ROWS else BagSum.of_row(row),
     )

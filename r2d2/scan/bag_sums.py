@@ -20,12 +20,16 @@ from r2d2.scan.reports import FINGERPRINTS, NO_REPORT, REPORT, signed, unpack
 
 Words = npt.NDArray[np.uint64]
 
+BAG_FIELDS = (
+    pa.field("rows", pa.int64()),
+    *(pa.field(f"word{number}", pa.int64()) for number in range(4)),  # unsigned bits
+)
+"""The sums of one bag, as `BagSum.to_row` has them."""
 SUMS = pa.schema(
     [
         pa.field("table", pa.int32()),
         pa.field("column_set", pa.int32()),  # REPORT in a report
-        pa.field("rows", pa.int64()),
-        *(pa.field(f"word{number}", pa.int64()) for number in range(4)),  # unsigned bits
+        *BAG_FIELDS,
         pa.field("rows_read", pa.int64()),  # of a report, as the columns below
         pa.field("bytes_read", pa.int64()),
         pa.field("error", pa.string()),
@@ -49,12 +53,12 @@ class BagSum:
 
     @classmethod
     def of_row(cls, row: Mapping[str, Any]) -> BagSum:
-        """The sums that a row of SUMS holds."""
+        """The sums that the BAG_FIELDS of a row hold."""
         first, second, third, fourth = (row[f"word{number}"] & _MASK for number in range(4))
         return cls(rows=row["rows"], words=(first, second, third, fourth))
 
     def to_row(self) -> dict[str, int]:
-        """The sums as columns of SUMS."""
+        """The sums as BAG_FIELDS."""
         return {"rows": self.rows, **{f"word{number}": signed(word) for number, word in enumerate(self.words)}}
 
     @classmethod

@@ -107,8 +107,8 @@ def labelled(
         near = rows_alike(fingerprints, [wanted])
         (own, theirs), count = number_rows([(fingerprints[0][near], fingerprints[1][near]), wanted])
         if where == "at hand":
-            parent.hold(near[:1])  # as for other children before
-            parent.hold(near)
+            parent.keep_at_hand(near[:1])  # as for other children before
+            parent.keep_at_hand(near)
         rows_of = parent.wanted(RowsByNumber(own, near, count).wanted_by(theirs))
     else:
         (own, theirs), count = number_rows([fingerprints, wanted])

@@ -169,7 +169,7 @@ def test_a_child_that_changed_keeps_no_other_from_being_searched(
     assert (low.kind, low.where[:9]) == ("selection", "`wall` <=")
     assert (changed.kind, changed.reason.split(" (")[0]) == ("", "its rows could not be searched")
     assert (high.kind, high.where[:9]) == ("selection", "`wall` >=")
-    assert (low.rows and low.rows.rows, changed.rows, high.rows and high.rows.rows) == (20, None, FLAT.num_rows - 30)
+    assert (low.bag and low.bag.rows, changed.bag, high.bag and high.bag.rows) == (20, None, FLAT.num_rows - 30)
 
 
 @pytest.mark.parametrize("held", [True, False])

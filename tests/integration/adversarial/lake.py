@@ -40,7 +40,6 @@ CASES: tuple[Case, ...] = (
 )
 UTC_CASES: tuple[Case, ...] = tuple(cases_time.UTC_CASES)
 
-
 NOT_APPLICABLE = {
     "T42": "statistics of a catalog (ANALYZE) are never read",
     "T45": "no pair of tables but a change during the audit: test_bad_input.py and test_safety.py change lakes",
