@@ -44,7 +44,7 @@ from r2d2.scan.duck import LEAST_KERNEL_BYTES, KernelLimits
 from r2d2.scan.files import GLOB_CHARACTERS, is_expanded, is_remote
 from r2d2.scan.job import Kernels
 from r2d2.scan.rowhash import HASH_VERSION, RowHasher
-from r2d2.scan.spill import Spill
+from r2d2.scan.spill import SPILLED_ROWS, Spill
 from r2d2.scan.stored import GRAPH, MINHASH, MINMAX, PAGES, read_leaves
 from r2d2.session import Engine, open_engine
 from r2d2.store.results import ResultFolder
@@ -275,7 +275,7 @@ def kernels_of(config: AuditConfig, engine: Engine, work: str) -> Kernels:
         tasks = parallelism = max(1, min(parallelism, half // LEAST_KERNEL_BYTES))
         queries = QUERIES_PER_KERNEL * parallelism
     limits = KernelLimits(machine_bytes=half, kernels=parallelism, spread=not engine.workers_share_files)
-    spill = Spill(folder=f"{work}/spill") if engine.shuffles_in_memory else None
+    spill = Spill(folder=f"{work}/spill", least_rows=SPILLED_ROWS if engine.shuffles_in_memory else None)
     return Kernels(hasher=hasher, limits=limits, parallelism=parallelism, tasks=tasks, spill=spill, queries=queries)
 
 

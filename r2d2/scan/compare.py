@@ -129,10 +129,12 @@ def bags_of(fingerprints: pa.Table, children: Set[Key]) -> dict[Key, Bag]:
             are only counted.
     """
     parts: _Parts = {}
-    keys = zip(fingerprints["table"].to_pylist(), fingerprints["column_set"].to_pylist(), strict=True)
-    for key, packed in zip(keys, fingerprints["packed"], strict=True):
+    others: Counter[Key] = Counter()
+    table, column_set, left_out = (fingerprints[name].to_pylist() for name in ("table", "column_set", "rows_read"))
+    for key, rows, packed in zip(zip(table, column_set, strict=True), left_out, fingerprints["packed"], strict=True):
         parts.setdefault(key, []).append(unpack(packed.as_buffer()))
-    others = _leave_out(parts, children)
+        others[key] += rows
+    others.update(_leave_out(parts, children))
     lanes = [part for own in parts.values() for part in own]
     first, second = (np.concatenate([_NOTHING, *(part[lane] for part in lanes)]) for lane in (0, 1))
     order, starts = ordered(first, second)
@@ -153,7 +155,7 @@ def bags_of(fingerprints: pa.Table, children: Set[Key]) -> dict[Key, Bag]:
             ids=whole.ids[start:end],
             first=whole.first[start:end],
             counts=whole.counts[start:end],
-            others=others.get(key, 0),
+            others=others[key],
         )
         for key, (start, end) in zip(parts, itertools.pairwise([0, *ends.tolist()]), strict=True)
     }

@@ -23,7 +23,7 @@ from r2d2.scan.files import check_unchanged, duckdb_path
 from r2d2.scan.footer.read import Footer, read_footer
 from r2d2.scan.items import EVERYTHING, ColumnSet, ScanFile, ScanItem
 from r2d2.scan.observe import expected_of, hides_nan, is_lie
-from r2d2.scan.reports import HIDDEN_NAN, LIE, FingerprintRows, below, counted, leaf_report, report
+from r2d2.scan.reports import HIDDEN_NAN, LIE, FingerprintRows, leaf_report, report
 from r2d2.scan.rowhash import Digest, RowHasher, RowPart, check_hash_version, row_parts
 from r2d2.scan.sample import Lanes, Seen, observe, sample_batches, sample_sql
 from r2d2.scan.small import needed_bytes, read_small_item
@@ -250,7 +250,7 @@ def _row_batches(
         rows = FingerprintRows()
         for place, own in enumerate(lanes):
             first, second = (batch.column(f"{lane}{place}").to_numpy(zero_copy_only=False) for lane in "hg")
-            rows.add(item, own.column_set, *counted(*below(item.threshold, first, second)))
+            rows.add_rows(item, own.column_set, first, second)
         yield batch.num_rows, rows.batch()
 
 
@@ -260,7 +260,7 @@ def _wide_batches(
     for found in wide_rows(connection, source, item, hasher, seen=seen):
         rows = FingerprintRows()
         for own, lanes in zip(item.column_sets, found.fingerprints, strict=True):
-            rows.add(item, own.id, *counted(*below(item.threshold, *lanes)))
+            rows.add_rows(item, own.id, *lanes)
         yield found.rows, rows.batch()
 
 

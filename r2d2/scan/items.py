@@ -59,6 +59,7 @@ class ScanItem:
         column_sets: All computed in one pass; with none the engine reads the rows, and the files are only checked for
             what its reader would lose.
         threshold: Keep fingerprints whose first lane is below it, read as unsigned; EVERYTHING keeps all.
+        filters: A file of `scan.row_filter`: rows that its filters do not hold are only counted; empty for none.
         exact: The table has columns that differ only by case.
         schema: The table's columns, where they are found by field id.
         leaves: All leaves of the table in the order of the evidence; none where there is no evidence.
@@ -71,6 +72,7 @@ class ScanItem:
     partition_schema: pa.Schema
     column_sets: tuple[ColumnSet, ...]
     threshold: int = EVERYTHING
+    filters: str = ""
     exact: bool = False
     schema: pa.Schema | None = None
     leaves: tuple[LeafPath, ...] = ()
@@ -87,6 +89,7 @@ class ScanItem:
                 "partition_schema": _schema_to_text(self.partition_schema),
                 "column_sets": [[s.id, [list(path) for path in s.paths]] for s in self.column_sets],
                 "threshold": self.threshold,
+                "filters": self.filters,
                 "exact": self.exact,
                 "schema": None if self.schema is None else _schema_to_text(self.schema),
                 "leaves": [list(path) for path in self.leaves],
@@ -108,6 +111,7 @@ class ScanItem:
                 ColumnSet(id=number, paths=tuple(tuple(path) for path in paths)) for number, paths in raw["column_sets"]
             ),
             threshold=raw["threshold"],
+            filters=raw["filters"],
             exact=raw["exact"],
             schema=None if raw["schema"] is None else _schema_from_text(raw["schema"]),
             leaves=tuple(tuple(path) for path in raw["leaves"]),

@@ -23,6 +23,7 @@ from r2d2.scan.evidence import of_table
 from r2d2.scan.fingerprints import scan_items
 from r2d2.scan.items import EVERYTHING, ScanItem
 from r2d2.scan.members import Question
+from r2d2.scan.passes import Passes, passes_of
 from r2d2.scan.plan import (
     Buckets,
     Pair,
@@ -36,7 +37,7 @@ from r2d2.scan.plan import (
 )
 from r2d2.scan.reports import FINGERPRINTS, HIDDEN_NAN, LIE, REPORT
 from r2d2.scan.rowhash import RowHasher
-from r2d2.scan.spill import Kernel, Spill, answer_from_files, spill_folder, writer
+from r2d2.scan.spill import Kernel, Spill, answer_from_files, spill_folder, spilled_filters, with_filters, writer
 from r2d2.session import engine_errors, own_words, pyspark_errors, union_all
 from r2d2.workers import map_batches, map_cogroups
 
@@ -55,7 +56,7 @@ class Kernels:
         limits: Of one kernel call.
         parallelism: Kernels that run at once.
         tasks: Into which the work of a job is dealt.
-        spill: Where the fingerprints of large comparisons go; None leaves them all to the engine's shuffle.
+        spill: Where and when fingerprints go into files in place of the engine's shuffle.
         queries: Whose rows kernels of one job take at most.
     """
 
@@ -63,7 +64,7 @@ class Kernels:
     limits: KernelLimits
     parallelism: int
     tasks: int
-    spill: Spill | None = None
+    spill: Spill
     queries: int = 200
 
 
@@ -118,29 +119,32 @@ def compare_tables(
     """
     if not pairs and not questions:
         return Comparison(verdicts={})
-    rows_of = {scan.table: scan.expected_rows for scan in scans}
-    buckets = assign_buckets([*pairs, *pairs_of(questions)], rows_of, parallelism=kernels.parallelism)
+    passes = passes_of(scans, pairs, questions)
+    buckets = assign_buckets([*pairs, *pairs_of(questions)], passes.rows_of, parallelism=kernels.parallelism)
     thresholds = {scan.table: scan.threshold for scan in scans}
     asked = question_rows(pairs, questions, buckets, thresholds)
-    rows, faults = _answered(spark, scans, buckets, kernels, engine_frame_of, asked)
-    return _outcome(rows, scans, pairs, questions, buckets, faults)
+    rows, faults = _answered(spark, passes, buckets, kernels, engine_frame_of, asked)
+    found = _outcome(rows, scans, pairs, questions, buckets, faults)
+    by_engine = (scan.harvest for scan in (*passes.first, *passes.second) if scan.harvest.reader == "engine")
+    return replace(found, bytes_read=found.bytes_read + sum(harvest.table_bytes for harvest in by_engine))
 
 
 def _answered(
     spark: SparkSession,
-    scans: Sequence[TableScan],
+    passes: Passes,
     buckets: Mapping[int, Buckets],
     kernels: Kernels,
     engine_frame_of: FrameOf,
     questions: pa.Table,
 ) -> tuple[pa.Table, dict[int, TableFault]]:
-    """Fingerprint tables and answer questions about them, bucket by bucket: in one job, or in two with files between.
+    """Fingerprint tables and answer questions about them, bucket by bucket: in one job, or several with files between.
 
     Returns:
-        Rows of VERDICTS, and the faults of tables that the engine's reader refused.
+        Rows of VERDICTS, and the faults of tables that the engine's reader refused, or that it has read twice with
+        different results.
     """
-    spill = kernels.spill
-    if spill is None or sum(scan.expected_rows for scan in scans) < spill.least_rows:
+    spill, scans = kernels.spill, passes.first
+    if not passes.second and (spill.least_rows is None or passes.rows < spill.least_rows):
 
         def meet(frames: Sequence[DataFrame]) -> pa.Table:
             if not frames:  # no table that can be read has a file
@@ -150,11 +154,32 @@ def _answered(
 
         return over_fingerprints(spark, scans, buckets, kernels, engine_frame_of, meet)
     with spill_folder(spill) as folder:
-        after = AfterScan(kernel=writer(folder, spill.run_bytes), schema=FINGERPRINTS)
+        write = writer(folder, spill.run_bytes, passes.places, passes.children)
+        after = AfterScan(kernel=write, schema=FINGERPRINTS)
         told, faults = over_fingerprints(spark, scans, buckets, kernels, engine_frame_of, gathered(FINGERPRINTS), after)
+        if passes.second:
+            filters = spilled_filters(told, passes.places, f"{folder}/filters")
+            later = [replace(scan, filters=filters) for scan in passes.second]
+            after = AfterScan(kernel=writer(folder, spill.run_bytes), schema=FINGERPRINTS)
+            rest, refused = over_fingerprints(
+                spark, later, buckets, kernels, engine_frame_of, gathered(FINGERPRINTS), after
+            )
+            rest, miscounted = _told_again(rest, passes)
+            told, faults = pa.concat_tables([told, rest]), {**miscounted, **refused, **faults}
         with engine_errors():
             rows = answer_from_files(spark, told, kernels.tasks, folder, questions, answer_bucket, VERDICTS)
     return rows, faults
+
+
+def _told_again(told: pa.Table, passes: Passes) -> tuple[pa.Table, dict[int, TableFault]]:
+    """What a second pass has told, without the rows of tables that the first has counted; faults where they differ."""
+    told = told.cast(FINGERPRINTS)
+    is_report = pc.equal(told["column_set"], REPORT)
+    ends = [row for row in told.filter(is_report).to_pylist() if row["status"] not in (LIE, HIDDEN_NAN)]
+    faults, _ = faults_of(ends, passes.second, {})
+    is_again = pc.and_(is_report, pc.is_in(told["table"], pa.array(sorted(passes.read_twice), pa.int32())))
+    rows_read = pc.if_else(is_again, 0, told["rows_read"])
+    return told.set_column(told.schema.get_field_index("rows_read"), "rows_read", rows_read).cast(FINGERPRINTS), faults
 
 
 def gathered(schema: pa.Schema) -> Callable[[Sequence[DataFrame]], pa.Table]:
@@ -192,7 +217,7 @@ def over_fingerprints(
     faults: dict[int, TableFault] = {}
     frames = _engine_frames(scans, buckets, kernels, engine_frame_of, faults, after)
     items = [item for scan in scans for item in _file_items(scan, buckets[scan.table])]
-    files = [_file_frame(spark, items, kernels, after)] if items else []
+    files = [_mapped(_file_frame(spark, items, kernels), _item_scanner(kernels), after, scans)] if items else []
     with engine_errors():
         try:
             with pyspark_errors():
@@ -253,14 +278,16 @@ def _engine_fault(exc: PySparkException, harvest: Harvest) -> TableFault:
     return kind(f"the engine's reader could not read it ({type(exc).__name__})", error="EngineReader")
 
 
-def _file_frame(spark: SparkSession, items: Sequence[ScanItem], kernels: Kernels, after: AfterScan | None) -> DataFrame:
+def _file_frame(spark: SparkSession, items: Sequence[ScanItem], kernels: Kernels) -> DataFrame:
     bins = balanced(items, kernels.tasks)
     work = spark.createDataFrame(pa.table({"items": pa.array(bins, pa.list_(pa.string()))}))
-    return _mapped(work.repartition(len(bins)), _item_scanner(kernels), after)
+    return work.repartition(len(bins))
 
 
-def _mapped(frame: DataFrame, scan: Kernel, after: AfterScan | None) -> DataFrame:
+def _mapped(frame: DataFrame, scan: Kernel, after: AfterScan | None, scans: Sequence[TableScan]) -> DataFrame:
     """What a scan makes of a frame, and `after` of that, as one kernel: Spark would start more workers for two."""
+    for filters in {own.filters for own in scans} - {""}:
+        scan = with_filters(scan, filters)
     if after is None:
         return map_batches(frame, scan, FINGERPRINTS)
     then = after.kernel
@@ -293,13 +320,14 @@ def _scanned(
         partition_schema=pa.schema([]),
         column_sets=scan.column_sets,
         threshold=scan.threshold,
+        filters=scan.filters,
         leaves=leaves_of(scan),
         evidence=base64.b64encode(of_table(scan.evidence)).decode() if scan.evidence else "",
         first_bucket=buckets.first,
         buckets=buckets.count,
     )
     kernel = batch_scanner(item.to_json(), scan.harvest.schema.names, kernels.hasher, kernels.limits)
-    return _mapped(frame, kernel, after)
+    return _mapped(frame, kernel, after, [scan])
 
 
 def _shuffled(spark: SparkSession, frames: Sequence[DataFrame], questions: pa.Table) -> pa.Table:
@@ -353,8 +381,7 @@ def _outcome(
         answers=answers_of(members, questions, {t: n for t, n in rows_of.items() if t not in faults}, whole),
         lies=sorted(told[LIE]),
         hidden_nans=sorted(told[HIDDEN_NAN]),
-        bytes_read=sum(row["bytes_read"] for row in reports)
-        + sum(scan.harvest.table_bytes for scan in scans if scan.harvest.reader == "engine"),
+        bytes_read=sum(row["bytes_read"] for row in reports),
     )
 
 

@@ -56,6 +56,7 @@ class TableScan:
         harvest: Its metadata.
         column_sets: What to fingerprint.
         threshold: See ScanItem.
+        filters: See ScanItem.
         evidence: What metadata had proved of the table, packed by `scan.evidence`, to be compared with what its files
             hold; empty where that is not asked for.
     """
@@ -64,6 +65,7 @@ class TableScan:
     harvest: Harvest
     column_sets: tuple[ColumnSet, ...]
     threshold: int = EVERYTHING
+    filters: str = ""
     evidence: bytes = b""
 
     @property
@@ -158,6 +160,7 @@ def items_of(scan: TableScan, buckets: Buckets) -> list[ScanItem]:
             partition_schema=partition_schema,
             column_sets=scan.column_sets,
             threshold=scan.threshold,
+            filters=scan.filters,
             exact=exact,
             schema=scan.harvest.schema if has_stored_names(scan.harvest.schema) else None,
             leaves=leaves_of(scan),

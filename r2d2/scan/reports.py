@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from r2d2.errors import TableFault
 from r2d2.model import LeafPath, leaf_key
 from r2d2.scan.items import EVERYTHING, ScanItem
 from r2d2.scan.ordering import ordered
+from r2d2.scan.row_filter import RowFilter, read_filters
 
 FINGERPRINTS = pa.schema(
     [
@@ -21,8 +23,8 @@ FINGERPRINTS = pa.schema(
         pa.field("table", pa.int32()),
         pa.field("column_set", pa.int32()),  # REPORT in a report, SPILLED in an index
         pa.field("packed", pa.binary()),  # fingerprints and counts, see `pack`
-        pa.field("rows_read", pa.int64()),  # of a report, as the columns below
-        pa.field("bytes_read", pa.int64()),
+        pa.field("rows_read", pa.int64()),  # of a report; of fingerprints: other rows that were left out
+        pa.field("bytes_read", pa.int64()),  # of a report, as the columns below
         pa.field("error", pa.string()),  # empty where the item was read whole
         pa.field("message", pa.string()),
         pa.field("status", pa.string()),
@@ -30,9 +32,10 @@ FINGERPRINTS = pa.schema(
 )
 """No NULLs: Sail cannot pass them through a cogrouped kernel."""
 
-REPORT, SPILLED = -1, -2
+REPORT, SPILLED, FILTER = -1, -2, -3
 """Column sets of rows that are no fingerprints. SPILLED: `message` is a file that holds fingerprints, and `packed` has
-bucket, start and end of its segments as 64-bit words."""
+bucket, start and end of its segments as 64-bit words. FILTER: `packed` is a `row_filter.RowFilter`, and `bucket` the
+column set."""
 NO_REPORT: dict[str, Any] = {"rows_read": 0, "bytes_read": 0, "error": "", "message": "", "status": ""}
 """What a row that is no report has in the columns of one."""
 LIE, HIDDEN_NAN = "lie", "hidden NaN"
@@ -96,6 +99,17 @@ class FingerprintRows:
     def __init__(self) -> None:
         self._keys: list[tuple[int, int, int]] = []
         self._packed: list[bytes] = []
+        self._left_out: list[int] = []
+
+    def add_rows(self, item: ScanItem, column_set: int, first: UnsignedWords, second: UnsignedWords) -> None:
+        """Add rows of an item under one column set: those that it keeps, and how many its filters leave out."""
+        first, second = below(item.threshold, first, second)
+        left_out = None
+        if item.filters:
+            kept = read_filters(item.filters)[column_set].may_have(first)
+            left_out = np.bincount(first[~kept] % np.uint64(item.buckets), minlength=item.buckets)
+            first, second = first[kept], second[kept]
+        self.add(item, column_set, *counted(first, second), left_out)
 
     def add(
         self,
@@ -104,10 +118,20 @@ class FingerprintRows:
         first: UnsignedWords,
         second: UnsignedWords,
         count: npt.NDArray[Any] | None = None,
+        left_out: npt.NDArray[Any] | None = None,
     ) -> None:
-        """Add fingerprints of rows of an item under one column set, dealt into its buckets."""
+        """Add fingerprints of rows of an item under one column set, dealt into its buckets.
+
+        Args:
+            item: Whose rows they are.
+            column_set: Under which.
+            first, second: Their lanes.
+            count: How often each is there; None counts each as one.
+            left_out: By bucket of the item, how many rows are not among them; None for no others.
+        """
+        others = [0] * item.buckets if left_out is None else left_out.tolist()
         if item.buckets == 1:
-            self._add(item, column_set, 0, first, second, count)
+            self._add(item, column_set, 0, others[0], first, second, count)
             return
         buckets = (first % np.uint64(item.buckets)).astype(np.uint16 if item.buckets <= 1 << 16 else np.int64)
         order = np.argsort(buckets, kind="stable")
@@ -116,16 +140,19 @@ class FingerprintRows:
         ends = np.cumsum(np.bincount(buckets, minlength=item.buckets))
         for bucket, (start, end) in enumerate(itertools.pairwise([0, *ends.tolist()])):
             own = None if count is None else count[start:end]
-            self._add(item, column_set, bucket, first[start:end], second[start:end], own)
+            self._add(item, column_set, bucket, others[bucket], first[start:end], second[start:end], own)
 
-    def _add(self, item: ScanItem, column_set: int, bucket: int, *columns: npt.NDArray[Any] | None) -> None:
+    def _add(
+        self, item: ScanItem, column_set: int, bucket: int, others: int, *columns: npt.NDArray[Any] | None
+    ) -> None:
         first, second, count = columns
         if first is None or second is None:
             raise ValueError("fingerprints have two lanes")
-        for start in range(0, len(first), _MOST_PACKED):
+        for start in range(0, max(len(first), min(1, others)), _MOST_PACKED):
             part = slice(start, start + _MOST_PACKED)
             self._keys.append((item.first_bucket + bucket, item.table, column_set))
             self._packed.append(pack(first[part], second[part], None if count is None else count[part]))
+            self._left_out.append(0 if start else others)
 
     def batch(self) -> pa.RecordBatch:
         """What was collected, schema FINGERPRINTS."""
@@ -133,7 +160,15 @@ class FingerprintRows:
         keys = np.array(self._keys, np.int32).reshape(rows, 3)
         zeros, empty = pa.array(np.zeros(rows, np.int64)), pa.repeat(pa.scalar(""), rows)
         columns = [*(pa.array(keys[:, place]) for place in range(3)), pa.array(self._packed, pa.binary())]
-        return pa.RecordBatch.from_arrays([*columns, zeros, zeros, empty, empty, empty], schema=FINGERPRINTS)
+        left_out = pa.array(self._left_out, pa.int64())
+        return pa.RecordBatch.from_arrays([*columns, left_out, zeros, empty, empty, empty], schema=FINGERPRINTS)
+
+
+def filter_batch(filters: Mapping[int, RowFilter]) -> pa.RecordBatch:
+    """A row for each column set; see FILTER."""
+    key = {**_NOTHING, "table": -1, "column_set": FILTER}
+    rows = [{**key, "bucket": column_set, "packed": own.pack()} for column_set, own in filters.items()]
+    return report_batch(rows)
 
 
 def report(item: ScanItem, rows_read: int, bytes_read: int, fault: TableFault | None) -> pa.RecordBatch:

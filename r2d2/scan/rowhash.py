@@ -1,12 +1,15 @@
 """Row identity: SQL for DuckDB that turns a row into a 128-bit fingerprint, equal for equal rows.
 
-A leaf value becomes a *digest*, two 64-bit lanes computed from different bytes, so that values that collide in one
-lane do not collide in the other. Digests know neither the column's name nor its position. A row fingerprint combines
-the digests of an ordered list of leaves: many column subsets of one scan share the work on the values.
+A leaf value becomes a *digest*, two 64-bit lanes, so that values that collide in one lane do not collide in the other.
+Digests know neither the column's name nor its position. A row fingerprint combines the digests of an ordered list of
+leaves: many column subsets of one scan share the work on the values.
+
+Most values have a *word* of 64 bits that tells all values of their kind apart; each lane mixes it with a secret
+constant of the kind. Texts have two words, hashes of different bytes.
 
 What equals what is the contract's *Values*. A number is hashed in the first of these forms that holds it exactly, so
-that the source type does not matter: a 64-bit integer; a double; a 64-bit integer and a rest of 18 digits; its plain
-decimal text. NULL has one digest, without a type class.
+that the source type does not matter: a double; a 64-bit integer; a short decimal, whose nearest double is no other's; a
+64-bit integer and a rest of 18 digits; its plain decimal text. NULL has one digest, without a type class.
 """
 
 from __future__ import annotations
@@ -23,17 +26,20 @@ from r2d2.errors import EngineError
 from r2d2.model import LeafPath, TypeClass, fold, leaf_key, type_class
 
 DUCKDB_VERSION = "2.0.0"
-HASH_VERSION = f"3+duckdb{DUCKDB_VERSION}"
+HASH_VERSION = f"4+duckdb{DUCKDB_VERSION}"
 """Names everything that decides a fingerprint, the keys apart. DuckDB's `hash()` is not stable across its versions."""
 
 _MAX_DAYS = 106_751_990
 _DAY_MICROSECONDS = 86_400_000_000
-_WITHIN_64_BITS = frozenset(["tinyint", "smallint", "integer", "bigint", "utinyint", "usmallint", "uinteger"])
-_INTEGERS_END = "9223372036854775808.0::DOUBLE"
+_WITHIN_32_BITS = frozenset(["tinyint", "smallint", "integer", "utinyint", "usmallint", "uinteger"])
+_EXACT_INTEGER = 1 << 53
+"""A double holds every integer up to this."""
 _WORD_DIGITS = 18
 """Digits of a decimal that DuckDB keeps in a 64-bit word, whose `hash` is that of the word."""
 _EXACT_DIGITS = 15
-"""Digits of an integer that a double holds in any case."""
+"""Decimals of so many digits have different doubles next to them, and integers of so many are doubles."""
+_SHORT = ((13, 2), (9, 6))
+"""Digits before and behind the point of short decimals, at most; together they are _EXACT_DIGITS."""
 
 
 def check_hash_version() -> None:
@@ -55,6 +61,10 @@ class Digest:
 
     first: str
     second: str
+
+
+Kind = tuple[str, str]
+"""A condition in SQL, and the label of the values for which it holds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +116,7 @@ class RowHasher:
 
     def missing(self) -> Digest:
         """Digest of NULL."""
-        return self._both(lambda lane: self._constant(lane, "null"))
+        return self._both(lambda lane: self._mixed("hash(NULL)", self._constant(lane, "null")))
 
     def row(self, digests: Sequence[Digest]) -> Digest:
         """Fingerprint of a row from the digests of its leaves, in the order given."""
@@ -122,80 +132,113 @@ class RowHasher:
 
     def _value(self, sql: str, duckdb_type: Any, dtype: pa.DataType, depth: int) -> Digest:
         if pa.types.is_struct(dtype):
-            inner = self._struct(sql, duckdb_type, dtype, depth)
-        else:
-            inner = self._leaf_value(sql, duckdb_type, dtype, depth)
-        return self._both(
-            lambda lane: f"CASE WHEN {sql} IS NULL THEN {self._constant(lane, 'null')} ELSE {_lane(inner, lane)} END"
-        )
-
-    def _leaf_value(self, sql: str, duckdb_type: Any, dtype: pa.DataType, depth: int) -> Digest:
+            return self._unless_null(sql, self._struct(sql, duckdb_type, dtype, depth))
         kind = type_class(dtype)
         if kind is TypeClass.NULL:
             return self.missing()
         if kind is TypeClass.NUMBER:
             return self._number(sql, duckdb_type)
         if kind is TypeClass.BOOLEAN:
-            return self._word(f"hash({sql})", "boolean")
+            return self._word(sql, f"hash({sql})", "boolean")
         if kind in (TypeClass.WALL_CLOCK, TypeClass.INSTANT):
             return self._time(sql, duckdb_type, TypeClass.INSTANT if self.utc else kind)
         if kind is TypeClass.STRING:
-            return self._bytes(f"CAST({sql} AS VARCHAR)", "string")
+            return self._bytes(sql, f"CAST({sql} AS VARCHAR)", "string")
         if kind is TypeClass.BINARY:
-            return self._bytes(f"CAST({sql} AS BLOB)", "binary")
+            return self._bytes(sql, f"CAST({sql} AS BLOB)", "binary")
         if kind is TypeClass.ARRAY:
-            return self._array(sql, _list_child(duckdb_type), dtype.value_type, depth)
-        return self._map(sql, duckdb_type, dtype, depth)
+            return self._unless_null(sql, self._array(sql, _list_child(duckdb_type), dtype.value_type, depth))
+        return self._unless_null(sql, self._map(sql, duckdb_type, dtype, depth))
+
+    def _unless_null(self, sql: str, digest: Digest) -> Digest:
+        return self._first_of((f"{sql} IS NULL", self.missing()), otherwise=digest)
+
+    def _first_of(self, *cases: tuple[str, Digest], otherwise: Digest) -> Digest:
+        """The digest of the first case whose condition holds."""
+
+        def lane_sql(lane: int) -> str:
+            whens = " ".join(f"WHEN {condition} THEN {_lane(digest, lane)}" for condition, digest in cases)
+            return f"CASE {whens} ELSE {_lane(otherwise, lane)} END"
+
+        return self._both(lane_sql)
 
     def _number(self, sql: str, duckdb_type: Any) -> Digest:
-        if duckdb_type.id in ("double", "float"):
-            return self._double(f"CAST({sql} AS DOUBLE)")
+        if duckdb_type.id in ("double", "float") or duckdb_type.id in _WITHIN_32_BITS:
+            return self._double(sql, f"CAST({sql} AS DOUBLE)")
+        if duckdb_type.id == "bigint":
+            return self._integer(sql)
         if duckdb_type.id == "decimal":
             return self._decimal(sql, *(size for _, size in duckdb_type.children))
-        if duckdb_type.id in _WITHIN_64_BITS:
-            return self._integer(sql)
         return self._large_integer(sql)
+
+    def _double(self, sql: str, double: str, *kinds: Kind) -> Digest:
+        """Digest of a double, on which `hash` tells all apart but the zeros, and the NaNs, from one another."""
+        return self._word(sql, f"hash({double})", "number", *kinds)
 
     def _integer(self, sql: str) -> Digest:
         """Digest of an integer of 64 bits, with a sign."""
-        return self._word(f"hash(CAST({sql} AS BIGINT))", "number")
+        double = f"CAST({sql} AS DOUBLE)"
+        misses = (
+            f"({sql} NOT BETWEEN {-_EXACT_INTEGER} AND {_EXACT_INTEGER} "
+            f"AND coalesce(TRY_CAST({double} AS BIGINT), ~{sql}) <> {sql})"
+        )
+        word = f"CASE WHEN {misses} THEN hash({sql}) ELSE hash({double}) END"
+        return self._word(sql, word, "number", (misses, "integer"))
 
     def _large_integer(self, sql: str) -> Digest:
         """Digest of an integer that may have more bits."""
-        double = f"CAST({sql} AS DOUBLE)"
+        integer = f"CAST({sql} AS HUGEINT)"
+        double = _huge_as_double(integer)
         return self._first_of(
-            (f"TRY_CAST({sql} AS BIGINT) IS NOT NULL", self._integer(sql)),
-            (f"TRY_CAST({double} AS HUGEINT) = CAST({sql} AS HUGEINT)", self._fraction(double)),
-            otherwise=self._bytes(f"CAST({sql} AS VARCHAR)", "number"),
+            (f"{sql} IS NULL", self.missing()),
+            (f"{sql} BETWEEN {-_EXACT_INTEGER} AND {_EXACT_INTEGER}", self._double(sql, f"CAST({sql} AS DOUBLE)")),
+            (f"TRY_CAST({double} AS HUGEINT) = {integer}", self._double(sql, double)),
+            (f"TRY_CAST({sql} AS BIGINT) IS NOT NULL", self._no_double(sql, f"TRY_CAST({sql} AS BIGINT)")),
+            otherwise=self._bytes(sql, f"CAST({sql} AS VARCHAR)", "number"),
         )
 
-    def _double(self, sql: str) -> Digest:
-        # NaN is above all numbers and equal to itself, but statistics of files leave it out: it is asked for first.
-        integral = self._first_of(
-            (f"isnan({sql})", self._fraction("CAST('NaN' AS DOUBLE)")),
-            (f"{sql} >= -({_INTEGERS_END}) AND {sql} < {_INTEGERS_END}", self._integer(sql)),
-            otherwise=self._fraction(sql),
-        )
-        return self._first_of((f"{sql} = trunc({sql})", integral), otherwise=self._fraction(sql))
-
-    def _fraction(self, sql: str) -> Digest:
-        """Digest of a double that is no integer of 64 bits, so never a zero, and no NaN but the one of `_double`."""
-        return self._word(f"hash({sql})", "double")
+    def _no_double(self, sql: str, integer: str) -> Digest:
+        """Digest of an integer of 64 bits that no double holds."""
+        return self._word(sql, f"hash({integer})", "integer")
 
     def _decimal(self, sql: str, precision: int, scale: int) -> Digest:
-        if precision <= _WORD_DIGITS:
-            return self._narrow_decimal(sql, precision, scale)
-        wide = self._wide_decimal(sql, precision, scale)
-        if scale >= _WORD_DIGITS:
-            return wide
-        bound = f"CAST('{10 ** (_WORD_DIGITS - scale)}' AS DECIMAL({precision}, {scale}))"
-        narrow = self._narrow_decimal(f"CAST({sql} AS DECIMAL({_WORD_DIGITS}, {scale}))", _WORD_DIGITS, scale)
-        return self._first_of((f"{sql} > -{bound} AND {sql} < {bound}", narrow), otherwise=wide)
-
-    def _narrow_decimal(self, sql: str, precision: int, scale: int) -> Digest:
-        """Digest of a decimal whose digits fit into 64 bits, on which DuckDB computes fast."""
+        if scale == 0 and precision <= _EXACT_DIGITS:
+            return self._double(sql, f"CAST({sql} AS DOUBLE)")
         if scale == 0:
-            return self._integer(sql)
+            return self._integer(f"CAST({sql} AS BIGINT)") if precision <= _WORD_DIGITS else self._large_integer(sql)
+        if precision <= _WORD_DIGITS:
+            return self._word_decimal(sql, precision, scale)
+        wide = self._wide_decimal(sql, precision, scale)
+        if scale < _WORD_DIGITS:
+            fits = _is_below(sql, _WORD_DIGITS - scale, precision, scale)
+            word = self._word_decimal(f"CAST({sql} AS DECIMAL({_WORD_DIGITS}, {scale}))", _WORD_DIGITS, scale)
+            wide = self._first_of((fits, word), otherwise=wide)
+        return self._unless_null(sql, wide)
+
+    def _word_decimal(self, sql: str, precision: int, scale: int) -> Digest:
+        """Digest of a decimal whose digits fit into 64 bits, on which DuckDB computes fast."""
+        short = self._short_decimals(sql, precision, scale)
+        for condition, digest in short:
+            if not condition:
+                return digest
+        long = self._long_decimal(sql, precision, scale)
+        return self._first_of((f"{sql} IS NULL", self.missing()), *short, otherwise=long)
+
+    def _short_decimals(self, sql: str, precision: int, scale: int) -> list[tuple[str, Digest]]:
+        """When a decimal is short, and its digest then: its double, which is nearest to it or the number itself."""
+        found = []
+        for digits, most in _SHORT:
+            conditions = [_is_below(sql, digits, precision, scale)] if precision - scale > digits else []
+            conditions += [_is_multiple(sql, most)] if scale > most else []
+            places = min(scale, most)
+            is_narrow = precision <= _EXACT_DIGITS and places == scale
+            narrow = sql if is_narrow else f"CAST({sql} AS DECIMAL({_EXACT_DIGITS}, {places}))"
+            kind = (f"NOT {_is_dyadic(narrow, places)}", "short")
+            found.append((" AND ".join(conditions), self._double(sql, f"CAST({narrow} AS DOUBLE)", kind)))
+        return found
+
+    def _long_decimal(self, sql: str, precision: int, scale: int) -> Digest:
+        """Digest of a decimal of _WORD_DIGITS that is not short."""
         whole, part = _whole_and_part(sql, precision, scale)
         dyadic = _is_dyadic(sql, scale)
         double = f"CAST({sql} AS DOUBLE)"
@@ -205,14 +248,12 @@ class RowHasher:
             dyadic += f" AND TRY_CAST({double} AS BIGINT) = {scaled}"
             double = f"({double} / {float(2**scale)!r})"
         return self._first_of(
-            (f"{part} = 0", self._integer(sql)),
-            (dyadic, self._fraction(double)),
+            (f"{part} = 0", self._integer(f"CAST({sql} AS BIGINT)")),
+            (dyadic, self._double(sql, double)),
             otherwise=self._whole_and_part(whole, part),
         )
 
     def _wide_decimal(self, sql: str, precision: int, scale: int) -> Digest:
-        if scale == 0:
-            return self._large_integer(sql)
         text = f"CAST({sql} AS VARCHAR)"
         whole, part = _whole_and_part(sql, precision, scale)
         fits = "true"
@@ -226,52 +267,38 @@ class RowHasher:
         has_18_digits = f"TRY_CAST({part} AS DECIMAL({_WORD_DIGITS}, {_WORD_DIGITS})) = {part}"
         point = f"replace({text}, '.', '0.')" if precision == scale else text
         return self._first_of(
-            (f"{part} = 0 AND {fits}", self._integer(whole)),
-            (dyadic, self._fraction(f"({double} / {float(2**scale)!r})")),
+            *((condition or "true", digest) for condition, digest in self._short_decimals(sql, precision, scale)),
+            (f"{part} = 0 AND {fits}", self._integer(f"CAST({whole} AS BIGINT)")),
+            (dyadic, self._double(sql, f"({double} / {float(2**scale)!r})")),
             (
                 f"{fits} AND {has_18_digits}" if scale > _WORD_DIGITS else fits,
                 self._whole_and_part(whole, part),
             ),
-            otherwise=self._bytes(f"rtrim(rtrim({point}, '0'), '.')", "number"),
+            otherwise=self._bytes(sql, f"rtrim(rtrim({point}, '0'), '.')", "number"),
         )
 
     def _whole_and_part(self, whole: str, part: str) -> Digest:
         """Digest of a number from its integral part, of 64 bits, and the rest, of at most 18 digits."""
-        whole, part = f"hash(CAST({whole} AS BIGINT))", f"CAST({part} AS DECIMAL({_WORD_DIGITS}, {_WORD_DIGITS}))"
+        whole, part = f"hash(CAST({whole} AS BIGINT))", f"hash(CAST({part} AS DECIMAL({_WORD_DIGITS}, {_WORD_DIGITS})))"
         return self._both(lambda lane: self._mix(lane, f"hash({self._mix(lane, whole, 'whole')}, {part})", "part"))
-
-    def _first_of(self, *cases: tuple[str, Digest], otherwise: Digest) -> Digest:
-        """The digest of the first case whose condition holds."""
-
-        def lane_sql(lane: int) -> str:
-            whens = " ".join(f"WHEN {condition} THEN {_lane(digest, lane)}" for condition, digest in cases)
-            return f"CASE {whens} ELSE {_lane(otherwise, lane)} END"
-
-        return self._both(lane_sql)
 
     def _time(self, sql: str, duckdb_type: Any, kind: TypeClass) -> Digest:
         label = kind.value
         if duckdb_type.id == "date":
             days = f"({sql} - DATE '1970-01-01')"
-            near = self._word(f"hash({days} * {_DAY_MICROSECONDS})", label)
-            far = self._word(f"hash({days})", f"{label} days")
             fits = f"{days} BETWEEN {-_MAX_DAYS} AND {_MAX_DAYS}"
-            return self._both(lambda lane: f"CASE WHEN {fits} THEN {_lane(near, lane)} ELSE {_lane(far, lane)} END")
+            word = f"CASE WHEN {fits} THEN hash({days} * {_DAY_MICROSECONDS}) ELSE hash({days}) END"
+            return self._word(sql, word, label, (f"NOT {fits}", f"{label} days"))
         if duckdb_type.id == "timestamptz_ns":  # the kernel's clock is UTC
             return self._time(f"CAST({sql} AS TIMESTAMP_NS)", duckdb.sqltype("TIMESTAMP_NS"), kind)
-        whole = self._word(f"hash(epoch_us({sql}))", label)
-        infinite = self._bytes(f"CAST({sql} AS VARCHAR)", f"{label} infinite")
+        whole = f"hash(epoch_us({sql}))"
+        kinds = [(f"NOT isfinite({sql})", f"{label} infinite")]
         if duckdb_type.id == "timestamp_ns":
-            below = f"(epoch_ns({sql}) % 1000)"
-            fine = self._both(lambda lane: self._mix(lane, f"hash({_lane(whole, lane)}, {below})", f"{label} ns"))
-            coarse = whole
-            whole = self._both(
-                lambda lane: f"CASE WHEN {below} = 0 THEN {_lane(coarse, lane)} ELSE {_lane(fine, lane)} END"
-            )
-        finite = whole
-        return self._both(
-            lambda lane: f"CASE WHEN isfinite({sql}) THEN {_lane(finite, lane)} ELSE {_lane(infinite, lane)} END"
-        )
+            is_fine = f"epoch_ns({sql}) % 1000 <> 0"
+            whole = f"CASE WHEN {is_fine} THEN hash(epoch_ns({sql})) ELSE {whole} END"
+            kinds.append((is_fine, f"{label} ns"))
+        word = f"CASE WHEN isfinite({sql}) THEN {whole} ELSE hash(CAST({sql} AS VARCHAR)) END"
+        return self._word(sql, word, label, *kinds)
 
     def _struct(self, sql: str, duckdb_type: Any, dtype: pa.StructType, depth: int) -> Digest:
         names = [field.name if self.case_sensitive else fold(field.name) for field in dtype]
@@ -309,20 +336,37 @@ class RowHasher:
         size = f"len({sql})" if label == "array" else f"cardinality({sql})"
         return self._both(lambda lane: self._mix(lane, f"hash(hash({digests(lane)}), {size})", label))
 
-    def _word(self, hashed: str, label: str) -> Digest:
-        """Digest of a value of at most 64 bits, on which `hash` is injective: one hash serves both lanes."""
-        return self._both(lambda lane: self._mix(lane, hashed, label))
+    def _word(self, sql: str, word: str, label: str, *kinds: Kind) -> Digest:
+        """Digest of a value from its word.
 
-    def _bytes(self, sql: str, label: str) -> Digest:
-        """Digest of a byte string: each lane hashes it behind a salt of its own, of another length modulo 8."""
-        return self._both(lambda lane: self._mix(lane, f"hash({self._salt(lane, label)} || {sql})", label))
+        Args:
+            sql: The value; where it is NULL, the word has to be `hash(NULL)`.
+            word: Tells all values of one kind apart.
+            label: Of the values of no other kind.
+            kinds: Others, which may share words with them.
+        """
+        return self._both(lambda lane: self._of_word(lane, sql, word, label, *kinds))
 
-    def _salt(self, lane: int, label: str) -> str:
-        text = self._bits(lane, "salt").to_bytes(8, "big").hex()[: (3, 6)[lane]]
+    def _of_word(self, lane: int, sql: str, word: str, label: str, *kinds: Kind) -> str:
+        # DuckDB computes an expression that is not inside a CASE once for both lanes.
+        whens = "".join(f" WHEN {condition} THEN {self._constant(lane, kind)}" for condition, kind in kinds)
+        null, other = self._constant(lane, "null"), self._constant(lane, label)
+        return self._mixed(word, f"CASE WHEN {sql} IS NULL THEN {null}{whens} ELSE {other} END")
+
+    def _bytes(self, sql: str, text: str, label: str) -> Digest:
+        """Digest of a byte string: the second lane hashes it behind a salt, so that other bytes stand together."""
+        salted = f"hash({self._salt(label)} || {text})"
+        return Digest(first=self._of_word(0, sql, f"hash({text})", label), second=self._of_word(1, sql, salted, label))
+
+    def _salt(self, label: str) -> str:
+        text = self._bits(1, "salt").to_bytes(8, "big").hex()[:3]
         return f"'{text}'::BLOB" if label == "binary" else f"'{text}'"
 
     def _mix(self, lane: int, word: str, label: str) -> str:
-        return f"hash(xor({word}, {self._constant(lane, label)}))"
+        return self._mixed(word, self._constant(lane, label))
+
+    def _mixed(self, word: str, constant: str) -> str:
+        return f"hash(xor({word}, {constant}))"
 
     def _constant(self, lane: int, label: str) -> str:
         return f"{self._bits(lane, label)}::UBIGINT"
@@ -380,9 +424,20 @@ def _whole_and_part(sql: str, precision: int, scale: int) -> tuple[str, str]:
     return f"trunc({sql})", f"({sql} % CAST(1 AS DECIMAL(1, 0)))"
 
 
+def _is_below(sql: str, digits: int, precision: int, scale: int) -> str:
+    """Whether a decimal has at most so many digits before the point; its type has more."""
+    bound = f"CAST('{10**digits}' AS DECIMAL({precision}, {scale}))"
+    return f"({sql} > -{bound} AND {sql} < {bound})"
+
+
+def _is_multiple(sql: str, scale: int) -> str:
+    """Whether a decimal has at most so many digits behind the point."""
+    return f"({sql} % CAST('0.{1:0{scale}}' AS DECIMAL({scale}, {scale})) = 0)"
+
+
 def _is_dyadic(sql: str, scale: int) -> str:
     """Whether a decimal is a multiple of 2^-scale, as all doubles of so many decimal places are."""
-    return f"{sql} % CAST('0.{5**scale:0{scale}}' AS DECIMAL({scale}, {scale})) = 0"
+    return f"({sql} % CAST('0.{5**scale:0{scale}}' AS DECIMAL({scale}, {scale})) = 0)"
 
 
 def _huge_as_double(sql: str) -> str:

@@ -8,7 +8,7 @@ there are.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,8 @@ import pyarrow.compute as pc
 from r2d2.errors import EngineError
 from r2d2.scan.files import filesystem
 from r2d2.scan.plan import deal
-from r2d2.scan.reports import FINGERPRINTS, REPORT, SPILLED, Words, spilled_batch
+from r2d2.scan.reports import FILTER, FINGERPRINTS, REPORT, SPILLED, Words, filter_batch, spilled_batch, unpack
+from r2d2.scan.row_filter import RowFilter, joined, read_filters, write_filters
 from r2d2.workers import map_batches
 
 if TYPE_CHECKING:
@@ -52,12 +53,13 @@ class Spill:
 
     Attributes:
         folder: Path or URL of a folder that all workers reach.
-        least_rows: Expected fingerprints of a comparison from which on it spills them.
+        least_rows: Expected fingerprints of a comparison from which on it spills them in any case; None for engines
+            whose shuffle takes any number.
         run_bytes: Fingerprints that a writing task holds before it sorts and writes them.
     """
 
     folder: str
-    least_rows: int = SPILLED_ROWS
+    least_rows: int | None = None
     run_bytes: int = RUN_BYTES
 
 
@@ -97,6 +99,7 @@ def answer_from_files(
         schema: Of what it returns.
     """
     told = told.cast(FINGERPRINTS)
+    told = told.filter(pc.not_equal(told["column_set"], FILTER))
     is_index = pc.equal(told["column_set"], SPILLED)
     reported = answer(told.filter(pc.invert(is_index)), questions.schema.empty_table())
     work = _tasks_of(told.filter(is_index), questions, tasks)
@@ -115,6 +118,27 @@ def write_questions(questions: pa.Table, uri: str) -> str:
     return uri
 
 
+def spilled_filters(told: pa.Table, places: Mapping[int, int], uri: str) -> str:
+    """Write the filters that `writer` has yielded in all tasks into a file, for all tasks; returns its URI."""
+    rows = told.filter(pc.equal(told["column_set"], FILTER))
+    empty = ((column_set, RowFilter.empty(own).pack()) for column_set, own in places.items())
+    found = zip(rows["bucket"].to_pylist(), rows["packed"].to_pylist(), strict=True)
+    with _engine_error("written"):
+        write_filters(joined([*empty, *found]), uri)
+    return uri
+
+
+def with_filters(kernel: Kernel, uri: str) -> Kernel:
+    """The kernel of a second pass: that the filters cannot be read is no table's fault."""
+
+    def scan(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        with _engine_error("read"):
+            read_filters(uri)
+        yield from kernel(batches)
+
+    return scan
+
+
 def _questions_in(uri: str) -> pa.Table:
     fs, path = filesystem(uri)
     with _engine_error("read"):
@@ -124,13 +148,37 @@ def _questions_in(uri: str) -> pa.Table:
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
-def writer(folder: str, run_bytes: int) -> Kernel:
-    """The kernel of the first job, behind the scan: FINGERPRINTS in, the same with SPILLED rows in their place out."""
+def writer(
+    folder: str, run_bytes: int, places: Mapping[int, int] | None = None, children: Set[tuple[int, int]] = frozenset()
+) -> Kernel:
+    """The kernel of the first job, behind the scan: FINGERPRINTS in, the same with SPILLED rows in their place out.
+
+    Args:
+        folder: Where it writes.
+        run_bytes: See Spill.
+        places: Of filters, by column set, that it yields behind that; see FILTER.
+        children: Tables and column sets whose rows these take in.
+    """
 
     def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        return spill_batches(batches, f"{folder}/{uuid.uuid4().hex}", run_bytes)
+        filters = {column_set: RowFilter.empty(own) for column_set, own in (places or {}).items()}
+        yield from spill_batches(_noted(batches, filters, children), f"{folder}/{uuid.uuid4().hex}", run_bytes)
+        yield filter_batch(filters)
 
     return write
+
+
+def _noted(
+    batches: Iterable[pa.RecordBatch], filters: Mapping[int, RowFilter], children: Set[tuple[int, int]]
+) -> Iterator[pa.RecordBatch]:
+    """The batches as they are; filters take in the rows of children."""
+    for batch in batches:
+        if filters:
+            keys = zip(batch["table"].to_pylist(), batch["column_set"].to_pylist(), strict=True)
+            for key, packed in zip(keys, batch["packed"], strict=True):
+                if key[1] in filters and key in children:
+                    filters[key[1]].add(unpack(packed.as_buffer())[0])
+        yield batch
 
 
 def spill_batches(batches: Iterable[pa.RecordBatch], uri: str, run_bytes: int) -> Iterator[pa.RecordBatch]:

@@ -25,8 +25,6 @@ from r2d2.scan.reports import (
     HIDDEN_NAN,
     LIE,
     FingerprintRows,
-    below,
-    counted,
     leaf_report_row,
     report_batch,
     report_row,
@@ -140,7 +138,7 @@ def _keep(rows: Sequence[_Rows], fingerprints: Lanes, kept: FingerprintRows) -> 
     for one in rows:
         first, second = (lane[start : start + one.file.rows] for lane in fingerprints)
         start += one.file.rows
-        kept.add(one.item, one.column_set.id, *counted(*below(one.item.threshold, first, second)))
+        kept.add_rows(one.item, one.column_set.id, first, second)
 
 
 # --- what the values say of the metadata ------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -14,9 +14,10 @@ import pytest
 
 from r2d2 import pipeline
 from r2d2.errors import EngineError
-from r2d2.scan import job
-from r2d2.scan.spill import Spill, spill_folder
+from r2d2.scan import job, passes
+from r2d2.scan.spill import Spill, spill_folder, spilled_filters
 from r2d2.session import Engine
+from r2d2.store.results import read_results
 from tests.integration import lake_makers as makers
 from tests.integration.audit_helpers import run_audit
 from tests.integration.lake_makers import EdgeFact, edge_facts, expected_edges
@@ -36,7 +37,8 @@ def spilled(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         assert not Path(folder).exists()
 
     monkeypatch.setattr(Engine, "shuffles_in_memory", True)
-    monkeypatch.setattr(pipeline, "Spill", partial(Spill, least_rows=0, run_bytes=1))
+    monkeypatch.setattr(pipeline, "SPILLED_ROWS", 0)
+    monkeypatch.setattr(pipeline, "Spill", partial(Spill, run_bytes=1))
     monkeypatch.setattr(job, "spill_folder", watched)
     yield folders
     assert folders
@@ -69,6 +71,56 @@ def test_a_work_folder_that_cannot_be_written_ends_the_audit(
         pq.write_table(pa.table({"x": [1, 2]}), tmp_path / "lake" / f"{name}.parquet")
     with pytest.raises(EngineError, match="fingerprints in the work folder could not be written"):
         run_audit(tmp_path / "lake", tmp_path / "out", spark=engine.spark, reader=reader, no_unions=True)
+
+
+@pytest.fixture
+def two_passes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Comparisons take a second pass wherever a parent has more rows than its children; the files of their filters."""
+    files: list[str] = []
+
+    def watched(told: pa.Table, places: Mapping[int, int], uri: str) -> str:
+        files.append(uri)
+        return spilled_filters(told, places, uri)
+
+    monkeypatch.setattr(passes, "LEAST_SPARED", 1)
+    monkeypatch.setattr(passes, "CHILD_SHARE", 0)
+    monkeypatch.setattr(passes, "TWICE_SHARE", 9)
+    monkeypatch.setattr(job, "spilled_filters", watched)
+    yield files
+    assert files
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("reader", ["auto", "engine"])
+def test_two_passes_find_the_same(engine: Engine, two_passes: list[str], tmp_path: Path, reader: str) -> None:
+    check_edges(engine, tmp_path, reader=reader)
+
+
+@pytest.mark.parametrize("whole_rows", [0, 1 << 20])
+def test_two_passes_find_the_same_unions(
+    engine: Engine, two_passes: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole_rows: int
+) -> None:
+    """As samples leave it to *verify*, and where MinHash compares all rows."""
+    rows = pa.table({"x": [number * number % 97 for number in range(9000)], "y": range(9000)})
+    tables = {
+        "low": rows.slice(0, 5000),
+        "high": rows.slice(4500, 4500),
+        "some": rows.slice(3000, 800),
+        "child": pa.concat_tables([rows.slice(4900, 200), rows.slice(4950, 100), rows.slice(100, 5)]),
+        "names": rows.slice(4000, 2000).select(["x"]),
+    }
+    (tmp_path / "lake").mkdir()
+    for name, table in tables.items():
+        pq.write_table(table, tmp_path / "lake" / f"{name}.parquet", row_group_size=1000)
+    options = {"sketch_rows": 16, "whole_rows": whole_rows}
+    twice = run_audit(tmp_path / "lake", tmp_path / "twice", spark=engine.spark, **options)
+    monkeypatch.undo()
+    once = run_audit(tmp_path / "lake", tmp_path / "once", spark=engine.spark, **options)
+    assert once.edges
+    assert twice.edges == once.edges
+    unions = [read_results(str(tmp_path / name))[0]["unions"].to_pylist() for name in ("twice", "once")]
+    assert unions[1]
+    assert unions[0] == unions[1]
 
 
 def check_edges(engine: Engine, folder: Path, *, reader: str) -> None:

@@ -36,14 +36,14 @@ def test_where_all_tasks_run_at_once_their_kernels_fit_into_half_of_the_memory(
     found = kernels(parallelism=parallelism, memory_bytes=memory_bytes, is_spark=False)
     assert found.tasks == found.parallelism <= parallelism
     assert found.tasks * found.limits.memory_bytes <= memory_bytes // 2
-    assert found.spill is not None
+    assert found.spill.least_rows is not None
     assert found.spill.folder == "work/spill"
 
 
 @given(parallelism=st.integers(1, 200), memory_bytes=st.integers(256 << 20, 1 << 40))
 def test_spark_queues_tasks_and_shuffles_on_disk(parallelism: int, memory_bytes: int) -> None:
     found = kernels(parallelism=parallelism, memory_bytes=memory_bytes, is_spark=True)
-    assert (found.parallelism, found.tasks, found.spill) == (parallelism, 4 * parallelism, None)
+    assert (found.parallelism, found.tasks, found.spill.least_rows) == (parallelism, 4 * parallelism, None)
     assert found.limits.memory_bytes == max(LEAST_KERNEL_BYTES, memory_bytes // 2 // parallelism)
 
 

@@ -71,7 +71,8 @@ def of_values(
 NUMBER_TYPES = [
     pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64(),
     pa.float32(), pa.float64(),
-    pa.decimal128(4, 2), pa.decimal128(4, 4), pa.decimal128(15, 3), pa.decimal128(15, 15), pa.decimal128(17, 1),
+    pa.decimal128(4, 2), pa.decimal128(4, 4), pa.decimal128(12, 2), pa.decimal128(15, 3), pa.decimal128(15, 6),
+    pa.decimal128(15, 7), pa.decimal128(16, 6), pa.decimal128(18, 6), pa.decimal128(15, 15), pa.decimal128(17, 1),
     pa.decimal128(18, 0), pa.decimal128(18, 3), pa.decimal128(18, 17), pa.decimal128(18, 18), pa.decimal128(19, 2),
     pa.decimal128(20, 0), pa.decimal128(25, 2), pa.decimal128(38, 0), pa.decimal128(38, 10), pa.decimal128(38, 17),
     pa.decimal128(38, 18), pa.decimal128(38, 20), pa.decimal128(38, 37), pa.decimal128(38, 38),
@@ -87,6 +88,9 @@ EDGES = [
     Fraction(-(10**18) + 1, 10**18), Fraction(1, 10**18), Fraction(1, 10**19), Fraction(10**20 + 1, 10),
     Fraction(-1, 8), Fraction(2**53 - 1, 8), Fraction(2**53 + 1, 8), Fraction(10**16 + 5, 10),
     Fraction(-(10**17) + 25, 10**2),
+    Fraction(10**15 - 1, 10**6), Fraction(10**15 + 1, 10**6), Fraction(1, 10**6), Fraction(1, 10**7),
+    Fraction(-(10**15) + 1, 10**6), Fraction(10**15 - 1, 100), Fraction(10**15 + 1, 100), Fraction(10**9),
+    Fraction(2**30) + Fraction(1, 64), Fraction(10**11 + 1, 100),
 ]  # fmt: skip
 
 
@@ -155,7 +159,15 @@ def test_values_of_a_dictionary_that_no_row_of_a_case_has_do_no_harm(tmp_path: P
     doubles = [1.0, 0.5, math.nan, math.inf, -math.inf, 1e300, -(2.0**63), 2.0**63]
     decimals = [Decimal(10**27), Decimal("0.5"), Decimal(2**63), Decimal("-12.34"), Decimal("0.9999999999"), Decimal(7)]
     large = [2**64 - 1, 2**63, 1, 2**53 + 1]
-    for values, dtype in ((doubles, pa.float64()), (decimals, pa.decimal128(38, 10)), (large, pa.uint64())):
+    words = [Decimal(10**11), Decimal("0.5"), Decimal("-12.34"), Decimal("999999999.9"), Decimal("999999999999.123456")]
+    typed = [
+        (doubles, pa.float64()),
+        (decimals, pa.decimal128(38, 10)),
+        (large, pa.uint64()),
+        (large, pa.decimal128(38)),
+    ]
+    typed += [(words, pa.decimal128(*size)) for size in ((18, 6), (25, 6), (38, 18), (38, 6))]
+    for values, dtype in typed:
         alone = [of_values([value], dtype, tmp_path / "alone")[0] for value in values]
         together = of_values(values * 3000, dtype, tmp_path / "together", use_dictionary=True, row_group_size=8000)
         assert together == alone * 3000
@@ -305,42 +317,44 @@ def lanes(sql: str, dtype: str, arrow: pa.DataType) -> Fingerprint:
 
 
 def test_a_collision_of_numbers_in_the_first_lane_is_none_in_the_second() -> None:
-    text = str(2**63 + 1)  # neither a 64-bit integer nor a double: hashed as text behind the lane's salt
-    salt = HASHER._salt(0, "number")
-    (word,) = duckdb.sql(f"SELECT hash({salt} || '{text}')").fetchall()[0]
-    integer = pa.array([unhash(word)], pa.uint64()).view(pa.int64())[0].as_py()
+    text = str(2**63 + 3)  # neither a 64-bit integer nor a double: hashed as text
+    (word,) = duckdb.sql(f"SELECT hash('{text}')").fetchall()[0]
+    mixed = word ^ HASHER._bits(0, "number") ^ HASHER._bits(0, "integer")
+    integer = pa.array([unhash(mixed)], pa.uint64()).view(pa.int64())[0].as_py()
     ((check,),) = duckdb.sql(f"SELECT hash(CAST('{integer}' AS BIGINT))").fetchall()
-    assert check == word, "the construction no longer fits DuckDB's hash"
+    assert check == mixed, "the construction no longer fits DuckDB's hash"
+    assert int(float(integer)) != integer, "the construction does not fit these keys"
     number, spelled = lanes(f"{integer}::BIGINT", "BIGINT", pa.int64()), lanes(text, "UBIGINT", pa.uint64())
     assert number[0] == spelled[0]
     assert number[1] != spelled[1]
 
 
 def test_a_collision_of_strings_in_the_first_lane_is_none_in_the_second() -> None:
-    one, other = colliding_strings(HASHER._salt(0, "string").strip("'"))
+    one, other = colliding_strings()
     assert one != other
     first, second = (lanes(quote_text(text), "VARCHAR", pa.string()) for text in (one, other))
     assert first[0] == second[0], "the construction no longer fits DuckDB's hash"
     assert first[1] != second[1]
 
 
-def colliding_strings(salt: str) -> tuple[str, str]:
-    """Two texts that DuckDB's string hash cannot tell apart behind a salt of three bytes.
+def colliding_strings() -> tuple[str, str]:
+    """Two texts that DuckDB's string hash cannot tell apart.
 
     The hash takes eight bytes at a time and multiplies by an odd constant in between. A change of a block's high bits
     reaches only high bits of the product, where a change of the next block can undo it; so such pairs are common.
     """
-    query = "SELECT t FROM (SELECT unnest(?::VARCHAR[]) AS t) WHERE hash(? || t) = hash(? || ?)"
+    query = "SELECT t FROM (SELECT unnest(?::VARCHAR[]) AS t) WHERE hash(t) = hash(?)"
     for start in range(500):
         text = f"{start:05d}" + "a" * 24
         original = text.encode()
         changed = []
         for low in range(32, 127):
             other = bytearray(original)
-            other[4], other[12] = original[4] ^ 0x40, low
-            changed.append(other.decode())
-        for (found,) in duckdb.execute(query, [changed, salt, salt, text]).fetchall():
-            return text, found
+            other[7], other[15] = original[7] ^ 0x40, low
+            changed.append(other.decode("latin-1"))
+        for (found,) in duckdb.execute(query, [changed, text]).fetchall():
+            if found != text:
+                return text, found
     raise AssertionError("no collision found")
 
 
@@ -357,10 +371,10 @@ FROZEN_ROWS = pa.table(
     }
 )
 FROZEN: list[Fingerprint] = [
-    (-9015795195673739647, -7929025074328263211),
-    (-1495657259716925414, -5416225901960216176),
-    (1717392424460894538, -7461263046760386860),
-    (4515427141409806956, 3338005696434404696),
+    (-7819193823898170106, 3218893346893424152),
+    (-6137355380644402119, 8695434868354332139),
+    (-3968445421378604451, -1516028808421012955),
+    (-3278995235745824789, -1464808919040799563),
 ]
 
 
@@ -371,7 +385,7 @@ def test_fingerprints_are_frozen(tmp_path: Path) -> None:
 
 
 def test_version_names_the_hash_of_duckdb() -> None:
-    assert f"3+duckdb{duckdb.__version__}" == HASH_VERSION
+    assert f"4+duckdb{duckdb.__version__}" == HASH_VERSION
 
 
 def test_another_duckdb_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
