@@ -97,7 +97,7 @@ class HeldRows:
                 self._labels = labels
                 return
 
-    def predicate(self, *, distinct: bool) -> Predicate | None:
+    def predicate(self, *, distinct: bool, trees: bool = True) -> Predicate | None:
         """See `query.Rows`."""
         shown = places_shown(self.columns, distinct=distinct)
         kept = self._labels != FREE
@@ -113,9 +113,9 @@ class HeldRows:
 
         if len(rows) > MANY_ROWS:
             few = [self._table.first_of(side, FEW_ROWS) for side in (positive, other)]
-            if is_hopeless(part(np.concatenate(few))):
+            if is_hopeless(part(np.concatenate(few)), trees=trees):
                 return None
-        found = learn(part(rows))
+        found = learn(part(rows), trees=trees)
         if found is None:
             return None
         predicate = renumbered(found, shown)

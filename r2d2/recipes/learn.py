@@ -130,23 +130,34 @@ def constants_for(rows: int) -> int:
     return min(MAX_CONSTANTS, max(8, rows // 2))
 
 
-def is_hopeless(few: Sample) -> bool:
+def is_hopeless(few: Sample, *, trees: bool = True) -> bool:
     """Whether nothing can be learned from any sample that has these rows: no bounds nor tree tell even them apart.
 
     So it is for rows without a rule, as a random part of a table has them.
     """
-    return bounding_box(few) is None and _tree_boxes(few) is None
+    return bounding_box(few) is None and not (trees and _tree_boxes(few) is not None)
 
 
-def learn(sample: Sample) -> Predicate | None:
-    """The simplest predicate found that is right about every row of a sample; None where none is simple enough."""
+def learn(sample: Sample, *, trees: bool = True) -> Predicate | None:
+    """The simplest predicate found that is right about every row of a sample; None where none is simple enough.
+
+    Args:
+        sample: The rows.
+        trees: Whether a decision tree is grown where bounds do not do, which costs several times as much.
+    """
     if not sample.wanted.any():
         return None
     box = bounding_box(sample)
-    if box is not None and len(box[0]) <= SHORT_BOX:
+    if box is not None and is_short_box(box):
         return box
-    found = [one for one in (box, tree_predicate(sample)) if one is not None and is_simple(one, sample)]
+    grown = tree_predicate(sample) if trees else None
+    found = [one for one in (box, grown) if one is not None and is_simple(one, sample)]
     return min(found, key=cost_of, default=None)
+
+
+def is_short_box(predicate: Predicate) -> bool:
+    """Whether a predicate is a box of so few conditions that no tree is grown."""
+    return len(predicate) == 1 and len(predicate[0]) <= SHORT_BOX
 
 
 def is_simple(predicate: Predicate, sample: Sample) -> bool:

@@ -27,11 +27,12 @@ class Rows(Protocol):
         A value picks if, of each ambiguous row, the parent has it as often as the child has the row.
         """
 
-    def predicate(self, *, distinct: bool) -> Predicate | None:
+    def predicate(self, *, distinct: bool, trees: bool = True) -> Predicate | None:
         """A short predicate that is right about all rows; None if none was found.
 
         Args:
             distinct: Equal rows collapse afterwards, so at least one of each of the child's is enough.
+            trees: See `learn.learn`.
         """
 
     def key_columns(self) -> list[int]:
@@ -54,13 +55,14 @@ class Found:
     reason: str = ""
 
 
-def find_query(rows: Rows, most_key_bytes: int, taken: Set[str]) -> Found:
+def find_query(rows: Rows, most_key_bytes: int, taken: Set[str], *, trees: bool = True) -> Found:
     """The cheapest query that returns the child's rows.
 
     Args:
         rows: The parent's.
         most_key_bytes: A key list may not be larger; with 0 none is looked for.
         taken: Folded names that no column of a key list may have.
+        trees: See `learn.learn`.
     """
     negatives, ambiguous, most = rows.counts()
     is_distinct = ambiguous > 0 and most == 1
@@ -68,11 +70,11 @@ def find_query(rows: Rows, most_key_bytes: int, taken: Set[str]) -> Found:
         return Found(kind="distinct", predicate=((),))
     if ambiguous:
         rows.settle()
-    predicate = rows.predicate(distinct=False)
+    predicate = rows.predicate(distinct=False, trees=trees)
     if predicate is not None:
         return Found(kind="selection", predicate=predicate)
     if is_distinct:
-        predicate = rows.predicate(distinct=True)
+        predicate = rows.predicate(distinct=True, trees=trees)
         if predicate is not None:
             return Found(kind="distinct", predicate=predicate)
     return find_key_query(rows, most_key_bytes, taken)

@@ -304,7 +304,7 @@ class StoredRows:
                     self._wanted = asked.settled(self._table.fulfil(value))
                     return
 
-    def predicate(self, *, distinct: bool) -> Predicate | None:
+    def predicate(self, *, distinct: bool, trees: bool = True) -> Predicate | None:
         """See `query.Rows`."""
         shown = places_shown(self.columns, distinct=distinct)
         if not shown:
@@ -312,18 +312,19 @@ class StoredRows:
         sides = self._sides(distinct=True) if distinct else self._key_sides
         rows = self._sampled(sides, shown, FEW_ROWS) if distinct else self._few_rows
         few = self._sample_of(rows, shown) if distinct else self._few
-        if is_hopeless(replace(few, most_constants=constants_for(len(sides.wanted)))):
+        if is_hopeless(replace(few, most_constants=constants_for(len(sides.wanted))), trees=trees):
             return None
-        learned = self._learned(sides, shown, rows, FEW_ROUNDS)
+        learned = self._learned(sides, shown, rows, FEW_ROUNDS, trees=trees)
         if learned is None:
-            learned = self._learned(sides, shown, self._sampled(sides, shown, SAMPLE_ROWS // 2), ROUNDS)
+            rows = self._sampled(sides, shown, SAMPLE_ROWS // 2)
+            learned = self._learned(sides, shown, rows, ROUNDS, trees=trees)
         if learned is None:
             return None
         predicate, chosen = learned
         return predicate if distinct or self._settles(chosen) else None
 
     def _learned(
-        self, sides: _Sides, shown: Sequence[int], rows: pa.Table, rounds: int
+        self, sides: _Sides, shown: Sequence[int], rows: pa.Table, rounds: int, *, trees: bool
     ) -> tuple[Predicate, Mask] | None:
         """A predicate learned from some rows that is right about all, and which rows it selects.
 
@@ -331,7 +332,7 @@ class StoredRows:
         """
         for _ in range(rounds):
             sample = replace(self._sample_of(rows, shown), most_constants=constants_for(len(sides.wanted)))
-            found = learn(sample)
+            found = learn(sample, trees=trees)
             if found is None:
                 return None
             predicate = renumbered(found, shown)

@@ -7,6 +7,7 @@ may overlap instead, and repeated rows collapse. As for a selection, what is fou
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ import numpy as np
 from r2d2.model import LeafPath, leaf_key, leaf_path, schema_from_bytes
 from r2d2.recipes.columns import predicate_columns
 from r2d2.recipes.labels import AMBIGUOUS, FREE, NEGATIVE, POSITIVE, Counts, Labels, Numbers, label_rows, number_rows
+from r2d2.recipes.learn import is_short_box
 from r2d2.recipes.query import Found, find_key_query, find_query
 from r2d2.recipes.rows import Load
 from r2d2.recipes.search import Answer, names_in, not_searched, where_of
@@ -202,7 +204,9 @@ class Parts:
 def find_parts(sources: Sequence[UnionSource], wanted: Counts, *, most_key_bytes: int, may_collapse: bool) -> Parts:
     """The simplest parts of some parents that give the child's rows.
 
-    Predicates are preferred to key lists, and then a concatenation to rows that collapse.
+    Predicates are preferred to key lists, and then a concatenation to rows that collapse. With key lists, trees are
+    grown only for parents whose own rows take one, and where a list is too long: they seldom tell rows apart that other
+    parents have, too.
 
     Args:
         sources: The parents.
@@ -220,12 +224,11 @@ def find_parts(sources: Sequence[UnionSource], wanted: Counts, *, most_key_bytes
     if failure := search.settle_own(sources, holders):
         return failure
     parts = Parts(reason="no query was tried")
-    for key_bytes in dict.fromkeys((most_key_bytes,) if search.unruly else (0, most_key_bytes)):
-        for collapse in ways:
-            search.key_bytes, search.collapse = key_bytes, collapse
-            parts = search.in_orders(sources)
-            if not parts.reason:
-                return parts
+    tried = dict.fromkeys((most_key_bytes,) if search.unruly else (0, most_key_bytes))
+    for search.key_bytes, search.collapse in itertools.product(tried, ways):
+        parts = search.in_orders(sources)
+        if not parts.reason:
+            return parts
     return parts
 
 
@@ -241,16 +244,19 @@ class _Search:
         may_collapse: Repeated rows may collapse within a part.
         key_bytes: What key lists may take together; with 0 none are looked for.
         collapse: Repeated rows collapse behind the parts.
+        grown: Parents whose own rows take a tree.
         unruly: Parents whose part no predicate gives, whatever the others give.
-        known: Queries by what they depend on: way, parent, the parents before it in any order, and with key lists.
+        known: Queries by what they depend on: way, parent, the parents before it in any order, with key lists, and with
+            trees.
     """
 
     wanted: Counts
     may_collapse: bool
     key_bytes: int
     collapse: bool = False
+    grown: set[int] = field(default_factory=set)
     unruly: set[int] = field(default_factory=set)
-    known: dict[tuple[bool, int, frozenset[int], bool], Found] = field(default_factory=dict)
+    known: dict[tuple[bool, int, frozenset[int], bool, bool], Found] = field(default_factory=dict)
 
     def settle_own(self, sources: Sequence[UnionSource], holders: Counts) -> Parts | None:
         """Find the parents without a predicate; returns the failure, if it is certain already that there are no parts.
@@ -266,6 +272,8 @@ class _Search:
         for source in sorted(asked, key=lambda one: -int(self._own(one, holders).sum())):  # the longest list first
             own = self._own(source, holders)
             found = self._query(source, label_rows(source.numbers, own, free=(self.wanted > 0) & (own == 0)))
+            if found.predicate and not is_short_box(found.predicate):
+                self.grown.add(source.parent)
             if found.keys is not None:
                 self.unruly.add(source.parent)
                 listed_bytes += len(found.keys.content)
@@ -301,11 +309,14 @@ class _Search:
         needed = self.wanted
         parts = []
         for place, source in enumerate(sources):
-            found = self._found(source, sources[:place], needed)
+            grown = source.parent in self.grown or not self.key_bytes
+            found = self._found(source, sources[:place], needed, trees=grown)
+            if not grown and _refusal(found, free_bytes):
+                found = self._found(source, sources[:place], needed, trees=True)
+            if reason := _refusal(found, free_bytes):
+                return Parts(reason=reason, failed=source)
             if found.keys is not None:
                 free_bytes -= len(found.keys.content)
-            if found.reason or free_bytes < 0:
-                return Parts(reason=found.reason or TOO_MANY_KEYS, failed=source)
             if found.kind:
                 parts.append((source, found))
                 own = source.counts(len(needed))
@@ -314,25 +325,27 @@ class _Search:
             return Parts(reason="the parents have some of its rows less often than it does", failed=sources[-1])
         return Parts(of=parts, collapse=self.collapse)
 
-    def _found(self, source: UnionSource, before: Sequence[UnionSource], needed: Counts) -> Found:
+    def _found(self, source: UnionSource, before: Sequence[UnionSource], needed: Counts, *, trees: bool) -> Found:
         parents = frozenset(other.parent for other in before)
-        plain = self.known.get((self.collapse, source.parent, parents, False))
+        plain = self.known.get((self.collapse, source.parent, parents, False, True))
         with_keys = self.key_bytes > 0 and (plain is None or plain.reason != "")
-        key = (self.collapse, source.parent, parents, with_keys)
+        trees = trees or not with_keys
+        key = (self.collapse, source.parent, parents, with_keys, trees)
         if key not in self.known:
             # Where rows collapse, those that another part gives already may be given again.
             free = (self.wanted > 0) & (needed == 0) if self.collapse else None
             labels = label_rows(source.numbers, needed, one_is_enough=self.collapse, free=free)
-            self.known[key] = self._query(source, labels, has_predicate=plain is None)
+            self.known[key] = self._query(source, labels, has_predicate=plain is None, trees=trees)
         return self.known[key]
 
-    def _query(self, source: UnionSource, labels: Labels, *, has_predicate: bool = True) -> Found:
+    def _query(self, source: UnionSource, labels: Labels, *, has_predicate: bool = True, trees: bool = True) -> Found:
         """The query of the labelled rows; of kind '' and without a reason where none of them is needed.
 
         Args:
             source: Whose rows they are.
             labels: Of its rows.
             has_predicate: There may be a predicate for them: none was looked for in vain.
+            trees: See `learn.learn`.
         """
         kinds = np.bincount(labels.labels, minlength=FREE)
         if not kinds[POSITIVE] + kinds[AMBIGUOUS]:
@@ -344,7 +357,14 @@ class _Search:
                 rows.settle()
             if source.parent in self.unruly or not has_predicate:
                 return find_key_query(rows, self.key_bytes, source.taken)
-            found = find_query(rows, self.key_bytes, source.taken)
+            found = find_query(rows, self.key_bytes, source.taken, trees=trees)
         if found.kind == "distinct" and not self.may_collapse:
             return Found(reason="engines do not agree which of its rows are the same")
         return found
+
+
+def _refusal(found: Found, free_bytes: int) -> str:
+    """Why a query cannot be a part, given what its key list may take; empty where it can."""
+    if found.keys is not None and len(found.keys.content) > free_bytes:
+        return TOO_MANY_KEYS
+    return found.reason
