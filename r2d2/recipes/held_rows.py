@@ -135,7 +135,7 @@ class HeldRows:
         """See `query.Rows`."""
         codes = self._codes[self._labels == POSITIVE]
         usable = [place for place in listable(self.columns) if len(codes) and codes[:, place].all()]
-        return sorted(usable, key=lambda place: (-len(np.unique(codes[:, place])), place))
+        return sorted(usable, key=lambda place: (-np.count_nonzero(np.bincount(codes[:, place])), place))
 
     def identify(self, places: Sequence[int]) -> bool:
         """See `query.Rows`."""

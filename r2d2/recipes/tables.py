@@ -20,8 +20,8 @@ from r2d2.recipes.stored_rows import StoredRows, StoredTable
 from r2d2.scan.duck import KernelLimits, connect
 from r2d2.scan.rowhash import RowHasher
 
-HELD_ROWS = 20_000
-"""Rows of a table in memory at most; a table of this size is learned from whole in any case."""
+HELD_ROWS = 50_000
+"""Rows of a table in memory at most: larger ones are better sampled than learned from whole."""
 HELD_CELLS = 1_000_000
 """Its values at most."""
 HELD_BYTES = 64 << 20
