@@ -119,7 +119,7 @@ def compare_tables(
     """
     if not pairs and not questions:
         return Comparison(verdicts={})
-    passes = passes_of(scans, pairs, questions)
+    passes = passes_of(scans, pairs, questions, kernels.tasks)
     buckets = assign_buckets([*pairs, *pairs_of(questions)], passes.rows_of, parallelism=kernels.parallelism)
     thresholds = {scan.table: scan.threshold for scan in scans}
     asked = question_rows(pairs, questions, buckets, thresholds)

@@ -54,13 +54,16 @@ class Passes:
         return sum(self.rows_of.values())
 
 
-def passes_of(scans: Sequence[TableScan], pairs: Sequence[Pair], questions: Sequence[Question]) -> Passes:
+def passes_of(
+    scans: Sequence[TableScan], pairs: Sequence[Pair], questions: Sequence[Question], tasks: int = 1
+) -> Passes:
     """One pass, or two where the second leaves much out.
 
     Args:
         scans: Of the tables of the pairs and questions; those with a threshold belong to the first pass.
         pairs: What is compared.
         questions: About several parents.
+        tasks: That scan at most.
     """
     asked = {(pair.child, pair.column_set) for pair in pairs} | {(one.child, one.column_set) for one in questions}
     wanted = _rows_of_children(scans, asked)
@@ -72,7 +75,7 @@ def passes_of(scans: Sequence[TableScan], pairs: Sequence[Pair], questions: Sequ
         if (scan.table, own.id) not in asked and (spared := _spared(scan, wanted.get(own.id)))
     }
     later = _chosen(scans, spared)
-    places = places_for({column_set: wanted[column_set] or 0 for column_set in sorted({own for _, own in later})})
+    places = places_for({own: wanted[own] or 0 for own in sorted({own for _, own in later})}, tasks)
     later = {key for key in later if key[1] in places}
     if sum(spared[key] for key in later) < LEAST_SPARED:
         later, places = set(), {}

@@ -16,6 +16,8 @@ from r2d2.scan.files import filesystem
 LEAST_PLACES = 1 << 10
 MOST_PLACES = 1 << 26
 """Places of all filters of a comparison together, a byte each in every task."""
+MOST_COLLECTED_BYTES = 256 << 20
+"""What the driver takes of filters, eight places in a byte, from all tasks together."""
 PLACES_PER_ROW = 16
 """Places for each row, where they may be so many: of the rows that the tables lack one in sixteen is kept."""
 
@@ -59,12 +61,17 @@ class RowFilter:
         return cls(there=np.unpackbits(np.frombuffer(packed, np.uint8)).view(bool))
 
 
-def places_for(rows: Mapping[int, int]) -> dict[int, int]:
-    """Places of the filters of some column sets, given how many rows each takes in.
+def places_for(rows: Mapping[int, int], tasks: int) -> dict[int, int]:
+    """Places of the filters of some column sets.
 
-    They are at least PLACES_PER_ROW for each row, or as many as MOST_PLACES leaves; none where that is less than two.
+    They are at least PLACES_PER_ROW for each row, or as many as there is room for; none where that is less than two.
+
+    Args:
+        rows: How many each takes in.
+        tasks: Each has filters of its own, which are joined then.
     """
-    each = min(PLACES_PER_ROW, MOST_PLACES // max(1, 2 * sum(rows.values())))
+    most = min(MOST_PLACES, 8 * MOST_COLLECTED_BYTES // tasks)
+    each = min(PLACES_PER_ROW, most // max(1, 2 * sum(rows.values())))
     return {s: max(LEAST_PLACES, 1 << (each * own).bit_length()) for s, own in rows.items()} if each > 1 else {}
 
 

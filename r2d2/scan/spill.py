@@ -163,7 +163,7 @@ def writer(
     def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         filters = {column_set: RowFilter.empty(own) for column_set, own in (places or {}).items()}
         yield from spill_batches(_noted(batches, filters, children), f"{folder}/{uuid.uuid4().hex}", run_bytes)
-        yield filter_batch(filters)
+        yield filter_batch({column_set: own for column_set, own in filters.items() if own.there.any()})
 
     return write
 

@@ -90,8 +90,7 @@ def two_passes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     assert files
 
 
-@pytest.mark.core
-@pytest.mark.parametrize("reader", ["auto", "engine"])
+@pytest.mark.parametrize("reader", [pytest.param("auto", marks=pytest.mark.core), "engine"])
 def test_two_passes_find_the_same(engine: Engine, two_passes: list[str], tmp_path: Path, reader: str) -> None:
     check_edges(engine, tmp_path, reader=reader)
 
