@@ -7,7 +7,6 @@ may overlap instead, and repeated rows collapse. As for a selection, what is fou
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -224,11 +223,12 @@ def find_parts(sources: Sequence[UnionSource], wanted: Counts, *, most_key_bytes
     if failure := search.settle_own(sources, holders):
         return failure
     parts = Parts(reason="no query was tried")
-    tried = dict.fromkeys((most_key_bytes,) if search.unruly else (0, most_key_bytes))
-    for search.key_bytes, search.collapse in itertools.product(tried, ways):
-        parts = search.in_orders(sources)
-        if not parts.reason:
-            return parts
+    for key_bytes in dict.fromkeys((most_key_bytes,) if search.unruly else (0, most_key_bytes)):
+        for collapse in ways:
+            search.key_bytes, search.collapse = key_bytes, collapse
+            parts = search.in_orders(sources)
+            if not parts.reason:
+                return parts
     return parts
 
 
@@ -329,7 +329,7 @@ class _Search:
         parents = frozenset(other.parent for other in before)
         plain = self.known.get((self.collapse, source.parent, parents, False, True))
         with_keys = self.key_bytes > 0 and (plain is None or plain.reason != "")
-        trees = trees or not with_keys
+        trees = trees or not with_keys or plain is not None or source.parent in self.unruly  # they change nothing then
         key = (self.collapse, source.parent, parents, with_keys, trees)
         if key not in self.known:
             # Where rows collapse, those that another part gives already may be given again.

@@ -1,4 +1,4 @@
-"""The engine's part of a comparison: one job that scans tables and compares their rows bucket by bucket."""
+"""The engine's part of a comparison: jobs that scan tables, in one pass or two, and compare their rows by buckets."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def _answered(
         after = AfterScan(kernel=write, schema=FINGERPRINTS)
         told, faults = over_fingerprints(spark, scans, buckets, kernels, engine_frame_of, gathered(FINGERPRINTS), after)
         if passes.second:
-            filters = spilled_filters(told, passes.places, f"{folder}/filters")
+            filters = spilled_filters(told, passes.places, _rows_noted(told, passes, faults), f"{folder}/filters")
             later = [replace(scan, filters=filters) for scan in passes.second]
             after = AfterScan(kernel=writer(folder, spill.run_bytes), schema=FINGERPRINTS)
             rest, refused = over_fingerprints(
@@ -171,12 +171,30 @@ def _answered(
     return rows, faults
 
 
+def _ends(told: pa.Table) -> list[dict[str, Any]]:
+    """The reports that end an item."""
+    reports = told.filter(pc.equal(told["column_set"], REPORT)).to_pylist()
+    return [row for row in reports if row["status"] not in (LIE, HIDDEN_NAN)]
+
+
+def _rows_noted(told: pa.Table, passes: Passes, refused: Mapping[int, TableFault]) -> dict[int, int]:
+    """The rows that filters must have, by column set: of all children but those with a fault, which get no verdict."""
+    faults, rows_of = faults_of(_ends(told), passes.first, refused)
+    noted = dict.fromkeys(passes.places, 0)
+    for table, column_set in passes.children:
+        noted[column_set] += 0 if table in faults else rows_of[table]
+    return noted
+
+
 def _told_again(told: pa.Table, passes: Passes) -> tuple[pa.Table, dict[int, TableFault]]:
-    """What a second pass has told, without the rows of tables that the first has counted; faults where they differ."""
+    """What a second pass has told, where the rows of a table that the first has counted too are not counted again.
+
+    Returns:
+        Rows of FINGERPRINTS, and the faults of tables of which another number of rows was read.
+    """
     told = told.cast(FINGERPRINTS)
+    faults, _ = faults_of(_ends(told), passes.second, {})
     is_report = pc.equal(told["column_set"], REPORT)
-    ends = [row for row in told.filter(is_report).to_pylist() if row["status"] not in (LIE, HIDDEN_NAN)]
-    faults, _ = faults_of(ends, passes.second, {})
     is_again = pc.and_(is_report, pc.is_in(told["table"], pa.array(sorted(passes.read_twice), pa.int32())))
     rows_read = pc.if_else(is_again, 0, told["rows_read"])
     return told.set_column(told.schema.get_field_index("rows_read"), "rows_read", rows_read).cast(FINGERPRINTS), faults

@@ -60,7 +60,8 @@ def passes_of(
     """One pass, or two where the second leaves much out.
 
     Args:
-        scans: Of the tables of the pairs and questions; those with a threshold belong to the first pass.
+        scans: Of the tables of the pairs and questions. Those with a threshold or evidence belong to the first pass:
+            their leaves are observed by the scan that has all of their column sets.
         pairs: What is compared.
         questions: About several parents.
         tasks: That scan at most.
@@ -70,7 +71,7 @@ def passes_of(
     spared = {
         (scan.table, own.id): spared
         for scan in scans
-        if scan.threshold == EVERYTHING
+        if scan.threshold == EVERYTHING and not scan.evidence
         for own in scan.column_sets
         if (scan.table, own.id) not in asked and (spared := _spared(scan, wanted.get(own.id)))
     }
@@ -84,7 +85,7 @@ def passes_of(
     }
     return Passes(
         first=[part for scan in scans if (part := _part(scan, {(scan.table, s.id) for s in scan.column_sets} - later))],
-        second=[_once(part, part.column_sets == scan.column_sets) for scan in scans if (part := _part(scan, later))],
+        second=[part for scan in scans if (part := _part(scan, later))],
         places=places,
         children=frozenset(key for key in asked if key[1] in places),
         rows_of=rows_of,
@@ -132,8 +133,3 @@ def _part(scan: TableScan, keys: Set[Key]) -> TableScan | None:
     """The scan with some of its column sets; None with none of them."""
     own = _sets(scan, keys)
     return replace(scan, column_sets=tuple(own)) if own else None
-
-
-def _once(scan: TableScan, is_first: bool) -> TableScan:
-    """A scan of the second pass; what a table's metadata says is compared with it only once."""
-    return scan if is_first else replace(scan, evidence=b"")

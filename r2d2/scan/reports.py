@@ -21,7 +21,7 @@ FINGERPRINTS = pa.schema(
     [
         pa.field("bucket", pa.int32()),  # rows that may equal one another share it
         pa.field("table", pa.int32()),
-        pa.field("column_set", pa.int32()),  # REPORT in a report, SPILLED in an index
+        pa.field("column_set", pa.int32()),  # REPORT in a report, SPILLED in an index, FILTER in a filter
         pa.field("packed", pa.binary()),  # fingerprints and counts, see `pack`
         pa.field("rows_read", pa.int64()),  # of a report; of fingerprints: other rows that were left out
         pa.field("bytes_read", pa.int64()),  # of a report, as the columns below
@@ -34,8 +34,8 @@ FINGERPRINTS = pa.schema(
 
 REPORT, SPILLED, FILTER = -1, -2, -3
 """Column sets of rows that are no fingerprints. SPILLED: `message` is a file that holds fingerprints, and `packed` has
-bucket, start and end of its segments as 64-bit words. FILTER: `packed` is a `row_filter.RowFilter`, and `bucket` the
-column set."""
+bucket, start and end of its segments as 64-bit words. FILTER: `packed` is a `row_filter.RowFilter`, `bucket` the column
+set, and `rows_read` how many rows it has taken in."""
 NO_REPORT: dict[str, Any] = {"rows_read": 0, "bytes_read": 0, "error": "", "message": "", "status": ""}
 """What a row that is no report has in the columns of one."""
 LIE, HIDDEN_NAN = "lie", "hidden NaN"
@@ -107,7 +107,8 @@ class FingerprintRows:
         left_out = None
         if item.filters:
             kept = read_filters(item.filters)[column_set].may_have(first)
-            left_out = np.bincount(first[~kept] % np.uint64(item.buckets), minlength=item.buckets)
+            buckets = (first[~kept] % np.uint64(item.buckets)).astype(np.int64)
+            left_out = np.bincount(buckets, minlength=item.buckets)
             first, second = first[kept], second[kept]
         self.add(item, column_set, *counted(first, second), left_out)
 
@@ -167,7 +168,10 @@ class FingerprintRows:
 def filter_batch(filters: Mapping[int, RowFilter]) -> pa.RecordBatch:
     """A row for each column set; see FILTER."""
     key = {**_NOTHING, "table": -1, "column_set": FILTER}
-    rows = [{**key, "bucket": column_set, "packed": own.pack()} for column_set, own in filters.items()]
+    rows = [
+        {**key, "bucket": column_set, "packed": own.pack(), "rows_read": own.rows}
+        for column_set, own in filters.items()
+    ]
     return report_batch(rows)
 
 

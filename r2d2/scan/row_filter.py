@@ -15,7 +15,7 @@ from r2d2.scan.files import filesystem
 
 LEAST_PLACES = 1 << 10
 MOST_PLACES = 1 << 26
-"""Places of all filters of a comparison together, a byte each in every task."""
+"""Places of all filters of a comparison together, a byte each in every task, but for those of LEAST_PLACES."""
 MOST_COLLECTED_BYTES = 256 << 20
 """What the driver takes of filters, eight places in a byte, from all tasks together."""
 PLACES_PER_ROW = 16
@@ -24,24 +24,27 @@ PLACES_PER_ROW = 16
 _SCHEMA = pa.schema([("column_set", pa.int32()), ("packed", pa.binary())])
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False)
 class RowFilter:
     """The first bits of the first lanes of some rows.
 
     Attributes:
         there: For each value of the first bits, whether a row has it; a power of two, at least eight.
+        rows: How many were taken in since it was made, repeated ones too.
     """
 
     there: npt.NDArray[np.bool_]
+    rows: int = 0
 
     @classmethod
     def empty(cls, places: int) -> RowFilter:
         """A filter of no rows."""
         return cls(there=np.zeros(places, bool))
 
-    def add(self, first: npt.NDArray[Any]) -> None:
-        """Take in the rows of some first lanes."""
+    def add(self, first: npt.NDArray[Any], counts: npt.NDArray[Any] | None = None) -> None:
+        """Take in the rows of some first lanes; counts of None count each once."""
         self.there[self._places(first)] = True
+        self.rows += len(first) if counts is None else int(counts.sum())
 
     def may_have(self, first: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
         """Whether rows with these first lanes may be there; where not, they are certainly not."""

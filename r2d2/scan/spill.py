@@ -1,6 +1,8 @@
-"""Fingerprints in files of the work folder instead of the engine's shuffle, for engines that hold it in memory.
+"""Fingerprints in files of the work folder instead of the engine's shuffle.
 
-One job writes: each task a file of its own, in *runs* that are sorted by bucket. Another one reads: each task its
+So it is for engines that hold shuffles in memory, and where a second scan follows from what a first one has found
+(`scan.passes`). A job that scans writes: each task a file of its own, in *runs* that are sorted by bucket, and filters
+of the children's rows if they are asked for. The last job reads: each task its
 buckets, one after the other, from all files. So a task holds a run or a bucket at a time, however many fingerprints
 there are.
 """
@@ -8,6 +10,7 @@ there are.
 from __future__ import annotations
 
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -87,11 +90,11 @@ def answer_from_files(
     answer: BucketAnswer,
     schema: pa.Schema,
 ) -> pa.Table:
-    """The second job: answers to all questions, and what `answer` makes of the reports.
+    """The last job: answers to all questions, and what `answer` makes of the reports.
 
     Args:
         spark: Session of the audit.
-        told: What `writer` has yielded in all tasks.
+        told: What `writer` has yielded in all tasks of all scans.
         tasks: Into which the job is dealt.
         folder: Where the fingerprints are.
         questions: With `first_bucket` and `buckets`, besides whatever `answer` understands.
@@ -118,9 +121,27 @@ def write_questions(questions: pa.Table, uri: str) -> str:
     return uri
 
 
-def spilled_filters(told: pa.Table, places: Mapping[int, int], uri: str) -> str:
-    """Write the filters that `writer` has yielded in all tasks into a file, for all tasks; returns its URI."""
+def spilled_filters(told: pa.Table, places: Mapping[int, int], rows_of: Mapping[int, int], uri: str) -> str:
+    """Write the filters that `writer` has yielded in all tasks into a file, for all tasks.
+
+    Args:
+        told: What `writer` has yielded.
+        places: Of the filters, by column set.
+        rows_of: How many rows each must have taken in at least.
+        uri: Of the file.
+
+    Returns:
+        Its URI.
+
+    Raises:
+        EngineError: If filters were lost on the way, or it cannot be written.
+    """
     rows = told.filter(pc.equal(told["column_set"], FILTER))
+    taken: Counter[int] = Counter()
+    for column_set, own in zip(rows["bucket"].to_pylist(), rows["rows_read"].to_pylist(), strict=True):
+        taken[column_set] += own
+    if any(taken[column_set] < least for column_set, least in rows_of.items()):
+        raise EngineError("the engine lost rows between the passes of a comparison; nothing was asserted")
     empty = ((column_set, RowFilter.empty(own).pack()) for column_set, own in places.items())
     found = zip(rows["bucket"].to_pylist(), rows["packed"].to_pylist(), strict=True)
     with _engine_error("written"):
@@ -163,7 +184,7 @@ def writer(
     def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         filters = {column_set: RowFilter.empty(own) for column_set, own in (places or {}).items()}
         yield from spill_batches(_noted(batches, filters, children), f"{folder}/{uuid.uuid4().hex}", run_bytes)
-        yield filter_batch({column_set: own for column_set, own in filters.items() if own.there.any()})
+        yield filter_batch({column_set: own for column_set, own in filters.items() if own.rows})
 
     return write
 
@@ -177,7 +198,8 @@ def _noted(
             keys = zip(batch["table"].to_pylist(), batch["column_set"].to_pylist(), strict=True)
             for key, packed in zip(keys, batch["packed"], strict=True):
                 if key[1] in filters and key in children:
-                    filters[key[1]].add(unpack(packed.as_buffer())[0])
+                    first, _, counts = unpack(packed.as_buffer())
+                    filters[key[1]].add(first, counts)
         yield batch
 
 

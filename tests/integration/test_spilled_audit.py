@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,7 +15,7 @@ import pytest
 
 from r2d2 import pipeline
 from r2d2.errors import EngineError
-from r2d2.scan import job, passes
+from r2d2.scan import job, passes, plan
 from r2d2.scan.spill import Spill, spill_folder, spilled_filters
 from r2d2.session import Engine
 from r2d2.store.results import read_results
@@ -73,15 +74,20 @@ def test_a_work_folder_that_cannot_be_written_ends_the_audit(
         run_audit(tmp_path / "lake", tmp_path / "out", spark=engine.spark, reader=reader, no_unions=True)
 
 
+SAMPLED = {"sketch_rows": 16, "whole_rows": 0}
+"""Leaves something to *verify*."""
+
+
 @pytest.fixture
 def two_passes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Comparisons take a second pass wherever a parent has more rows than its children; the files of their filters."""
+    """*verify* takes a second pass wherever a parent has more rows than its children; the files of their filters."""
     files: list[str] = []
 
-    def watched(told: pa.Table, places: Mapping[int, int], uri: str) -> str:
+    def watched(told: pa.Table, places: Mapping[int, int], rows_of: Mapping[int, int], uri: str) -> str:
         files.append(uri)
-        return spilled_filters(told, places, uri)
+        return spilled_filters(told, places, rows_of, uri)
 
+    monkeypatch.setattr(plan, "WHOLE_FACTOR", 0)
     monkeypatch.setattr(passes, "LEAST_SPARED", 1)
     monkeypatch.setattr(passes, "CHILD_SHARE", 0)
     monkeypatch.setattr(passes, "TWICE_SHARE", 9)
@@ -92,14 +98,12 @@ def two_passes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 @pytest.mark.parametrize("reader", [pytest.param("auto", marks=pytest.mark.core), "engine"])
 def test_two_passes_find_the_same(engine: Engine, two_passes: list[str], tmp_path: Path, reader: str) -> None:
-    check_edges(engine, tmp_path, reader=reader)
+    check_edges(engine, tmp_path, reader=reader, **SAMPLED)
 
 
-@pytest.mark.parametrize("whole_rows", [0, 1 << 20])
 def test_two_passes_find_the_same_unions(
-    engine: Engine, two_passes: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole_rows: int
+    engine: Engine, two_passes: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As samples leave it to *verify*, and where MinHash compares all rows."""
     rows = pa.table({"x": [number * number % 97 for number in range(9000)], "y": range(9000)})
     tables = {
         "low": rows.slice(0, 5000),
@@ -111,10 +115,9 @@ def test_two_passes_find_the_same_unions(
     (tmp_path / "lake").mkdir()
     for name, table in tables.items():
         pq.write_table(table, tmp_path / "lake" / f"{name}.parquet", row_group_size=1000)
-    options = {"sketch_rows": 16, "whole_rows": whole_rows}
-    twice = run_audit(tmp_path / "lake", tmp_path / "twice", spark=engine.spark, **options)
+    twice = run_audit(tmp_path / "lake", tmp_path / "twice", spark=engine.spark, **SAMPLED)
     monkeypatch.undo()
-    once = run_audit(tmp_path / "lake", tmp_path / "once", spark=engine.spark, **options)
+    once = run_audit(tmp_path / "lake", tmp_path / "once", spark=engine.spark, **SAMPLED)
     assert once.edges
     assert twice.edges == once.edges
     unions = [read_results(str(tmp_path / name))[0]["unions"].to_pylist() for name in ("twice", "once")]
@@ -122,11 +125,11 @@ def test_two_passes_find_the_same_unions(
     assert unions[0] == unions[1]
 
 
-def check_edges(engine: Engine, folder: Path, *, reader: str) -> None:
+def check_edges(engine: Engine, folder: Path, *, reader: str, **more: Any) -> None:
     """The edges of a random lake with a broken table are those that its rows have."""
     meaning = makers.write_lake(random.Random(9), makers.random_lake(random.Random(5), 14), folder / "lake")
     (folder / "lake" / "broken.parquet").write_bytes(b"PAR1 is no table PAR1")
-    options = {"reader": reader, "no_unions": True, "recipes": "chosen"}
+    options = {"reader": reader, "no_unions": True, "recipes": "chosen", **more}
     found = run_audit(folder / "lake", folder / "out", spark=engine.spark, **options)
     judged = {row["table"] for row in found.tables if row["status"] == "ok"}
     assert found.status("broken.parquet") == "failed"
