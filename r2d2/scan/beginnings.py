@@ -16,9 +16,9 @@ def tell_apart(hashes: int) -> bool:
     return hashes <= BEGINS // 8
 
 
-def beginnings(hashes: npt.NDArray[Any]) -> npt.NDArray[np.uint32]:
-    """The first bits of 64-bit hashes."""
-    return (hashes.view(np.uint64) >> np.uint64(64 - BEGINS.bit_length() + 1)).astype(np.uint32)
+def beginnings(hashes: npt.NDArray[Any], begins: int | None = None) -> npt.NDArray[np.uint32]:
+    """The first bits of 64-bit hashes: one of so many beginnings, a power of two; of BEGINS where it is None."""
+    return (hashes.view(np.uint64) >> np.uint64(65 - (begins or BEGINS).bit_length())).astype(np.uint32)
 
 
 def begin_alike(own: npt.NDArray[np.uint32], others: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:

@@ -143,7 +143,7 @@ def _answered(
         Rows of VERDICTS, and the faults of tables that the engine's reader refused, or that it has read twice with
         different results.
     """
-    spill, scans = kernels.spill, passes.first
+    spill = kernels.spill
     if not passes.second and (spill.least_rows is None or passes.rows < spill.least_rows):
 
         def meet(frames: Sequence[DataFrame]) -> pa.Table:
@@ -152,18 +152,18 @@ def _answered(
                 return answer_bucket(FINGERPRINTS.empty_table(), questions.take(pa.array(times)))
             return _shuffled(spark, frames, questions)
 
-        return over_fingerprints(spark, scans, buckets, kernels, engine_frame_of, meet)
-    with spill_folder(spill) as folder:
-        write = writer(folder, spill.run_bytes, passes.places, passes.children)
+        return over_fingerprints(spark, passes.first, buckets, kernels, engine_frame_of, meet)
+
+    def spilled(scans: Sequence[TableScan], write: Kernel) -> tuple[pa.Table, dict[int, TableFault]]:
         after = AfterScan(kernel=write, schema=FINGERPRINTS)
-        told, faults = over_fingerprints(spark, scans, buckets, kernels, engine_frame_of, gathered(FINGERPRINTS), after)
+        return over_fingerprints(spark, scans, buckets, kernels, engine_frame_of, gathered(FINGERPRINTS), after)
+
+    with spill_folder(spill) as folder:
+        told, faults = spilled(passes.first, writer(folder, spill.run_bytes, passes.places, passes.children))
         if passes.second:
             filters = spilled_filters(told, passes.places, _rows_noted(told, passes, faults), f"{folder}/filters")
             later = [replace(scan, filters=filters) for scan in passes.second]
-            after = AfterScan(kernel=writer(folder, spill.run_bytes), schema=FINGERPRINTS)
-            rest, refused = over_fingerprints(
-                spark, later, buckets, kernels, engine_frame_of, gathered(FINGERPRINTS), after
-            )
+            rest, refused = spilled(later, writer(folder, spill.run_bytes))
             rest, miscounted = _told_again(rest, passes)
             told, faults = pa.concat_tables([told, rest]), {**miscounted, **refused, **faults}
         with engine_errors():

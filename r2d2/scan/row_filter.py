@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from r2d2.scan.beginnings import beginnings
 from r2d2.scan.files import filesystem
 
 LEAST_PLACES = 1 << 10
@@ -43,16 +44,13 @@ class RowFilter:
 
     def add(self, first: npt.NDArray[Any], counts: npt.NDArray[Any] | None = None) -> None:
         """Take in the rows of some first lanes; counts of None count each once."""
-        self.there[self._places(first)] = True
+        self.there[beginnings(first, len(self.there))] = True
         self.rows += len(first) if counts is None else int(counts.sum())
 
     def may_have(self, first: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
         """Whether rows with these first lanes may be there; where not, they are certainly not."""
-        found: npt.NDArray[np.bool_] = self.there[self._places(first)]
+        found: npt.NDArray[np.bool_] = self.there[beginnings(first, len(self.there))]
         return found
-
-    def _places(self, first: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
-        return first.view(np.uint64) >> np.uint64(65 - len(self.there).bit_length())
 
     def pack(self) -> bytes:
         """The filter as bytes, eight places in one."""

@@ -193,13 +193,9 @@ class RowHasher:
             (f"{sql} IS NULL", self.missing()),
             (f"{sql} BETWEEN {-_EXACT_INTEGER} AND {_EXACT_INTEGER}", self._double(sql, f"CAST({sql} AS DOUBLE)")),
             (f"TRY_CAST({double} AS HUGEINT) = {integer}", self._double(sql, double)),
-            (f"TRY_CAST({sql} AS BIGINT) IS NOT NULL", self._no_double(sql, f"TRY_CAST({sql} AS BIGINT)")),
+            (f"TRY_CAST({sql} AS BIGINT) IS NOT NULL", self._word(sql, f"hash(TRY_CAST({sql} AS BIGINT))", "integer")),
             otherwise=self._bytes(sql, f"CAST({sql} AS VARCHAR)", "number"),
         )
-
-    def _no_double(self, sql: str, integer: str) -> Digest:
-        """Digest of an integer of 64 bits that no double holds."""
-        return self._word(sql, f"hash({integer})", "integer")
 
     def _decimal(self, sql: str, precision: int, scale: int) -> Digest:
         if scale == 0 and precision <= _EXACT_DIGITS:
