@@ -21,7 +21,7 @@ from r2d2.scan.deletes import Deletes
 from r2d2.scan.digests import digests_sql
 from r2d2.scan.duck import KernelLimits, connect
 from r2d2.scan.equality import deleted_positions
-from r2d2.scan.faithful import check_faithful
+from r2d2.scan.faithful import StoredFile, check_faithful
 from r2d2.scan.files import check_unchanged, duckdb_path
 from r2d2.scan.fingerprints import unreadable
 from r2d2.scan.footer.read import read_footer
@@ -124,7 +124,8 @@ def _sketch_file(
     path = duckdb_path(connection, file.data_uri)
     deleted = deleted_positions(connection, deletes, path, footer) if deletes else None
     names = {path[0] for column_set in item.column_sets for path in column_set.paths} - set(file.partition)
-    check_faithful(connection, path, file.data_uri, footer, names if item.schema is None else footer.schema.names)
+    names = names if item.schema is None else set(footer.schema.names)
+    check_faithful(connection, [StoredFile(path=path, uri=file.data_uri, footer=footer)], names)
     types = {column.name: column.type for column in item.partition_schema}
     source = parquet_source(
         connection, path, footer, file.partition, types, exact=item.exact, table=item.schema, deleted=deleted

@@ -11,11 +11,11 @@ import pyarrow as pa
 from r2d2.errors import TableFailed, TableUnsupported
 from r2d2.recipes.columns import PredicateColumn
 from r2d2.scan.deletes import Deletes
+from r2d2.scan.digests import digest_sql
 from r2d2.scan.duck import connect_beside
 from r2d2.scan.equality import deleted_positions
-from r2d2.scan.faithful import check_faithful
+from r2d2.scan.faithful import StoredFile, check_faithful
 from r2d2.scan.files import check_unchanged, duckdb_path
-from r2d2.scan.fingerprints import digest_sql
 from r2d2.scan.footer.read import read_footer
 from r2d2.scan.items import ScanFile, ScanItem
 from r2d2.scan.rowhash import RowHasher
@@ -124,7 +124,7 @@ def _load_file(
     path = duckdb_path(connection, file.data_uri)
     deletes = Deletes.from_text(file.deletes) if file.deletes else None
     deleted = deleted_positions(connection, deletes, path, footer) if deletes else None
-    check_faithful(connection, path, file.data_uri, footer, footer.schema.names)
+    check_faithful(connection, [StoredFile(path=path, uri=file.data_uri, footer=footer)], footer.schema.names)
     types = {column.name: column.type for column in item.partition_schema}
 
     def source_in(reader: duckdb.DuckDBPyConnection) -> Source:

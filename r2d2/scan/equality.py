@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from r2d2.errors import TableFailed, TableUnsupported
 from r2d2.model import schema_from_bytes
 from r2d2.scan.deletes import POSITIONS, DeleteFile, Deletes, named_positions
-from r2d2.scan.faithful import check_faithful
+from r2d2.scan.faithful import StoredFile, check_faithful
 from r2d2.scan.field_ids import columns_by_id
 from r2d2.scan.files import check_unchanged, duckdb_path
 from r2d2.scan.footer.read import Footer, read_footer
@@ -67,7 +67,7 @@ def _keys_sql(connection: duckdb.DuckDBPyConnection, file: DeleteFile, compared:
     if len(found) < len(compared):
         raise TableFailed("an equality delete file lacks a column that it compares", error="DeleteFile")
     names = [footer.schema.names[index] for index, _ in found.values()]
-    check_faithful(connection, path, file.uri, footer, names)
+    check_faithful(connection, [StoredFile(path=path, uri=file.uri, footer=footer)], names)
     relation, _ = parquet_relation(connection, path, footer, numbered=False)
     keys = (f"CAST(source.c{found[column.name][0]} AS {sql_type(column.type)})" for column in compared)
     return f"SELECT DISTINCT {', '.join(keys)} FROM {relation}"

@@ -7,6 +7,7 @@ lose what they have below a microsecond, as they do in Spark. No setting changes
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import duckdb
 import numpy as np
@@ -26,28 +27,41 @@ _DAY_ZERO = "4714-11-24 (BC)"
 """Julian day 0 as DuckDB writes it."""
 
 
-def check_faithful(
-    connection: duckdb.DuckDBPyConnection, path: str, uri: str, footer: Footer, names: Collection[str]
-) -> None:
-    """Raise unless DuckDB reads some columns of a file as they are stored.
+@dataclass(frozen=True, kw_only=True)
+class StoredFile:
+    """A Parquet file that DuckDB is to read.
+
+    Attributes:
+        path: As `files.duckdb_path` returns it.
+        uri: Of the file.
+        footer: Of the file.
+    """
+
+    path: str
+    uri: str
+    footer: Footer
+
+
+def check_faithful(connection: duckdb.DuckDBPyConnection, files: Sequence[StoredFile], names: Collection[str]) -> None:
+    """Raise unless DuckDB reads some columns of files as they are stored.
 
     Reads the chunks that claim to be all NULL, and INT96 columns twice.
 
     Args:
-        connection: Which will read the file.
-        path: As `files.duckdb_path` returns it.
-        uri: The same file.
-        footer: Of the same file.
+        connection: Which will read the files.
+        files: Each once, all with the same columns.
         names: Top-level columns that are read, compared without case.
 
     Raises:
         TableFailed: If a chunk's statistics deny values that it holds.
         TableUnsupported: If an INT96 timestamp has nanoseconds below a microsecond.
-        duckdb.Error: If DuckDB cannot read the footer.
+        duckdb.Error: If DuckDB cannot read a footer.
     """
-    columns = _leaf_columns(footer, names)
-    _check_null_chunks(uri, footer, _null_chunks(connection, path, footer, columns))
-    _check_int96(uri, footer, columns)
+    columns = _leaf_columns(files[0].footer, names)
+    chunks = _null_chunks(connection, files, columns)
+    for file in files:
+        _check_null_chunks(file.uri, file.footer, chunks.get(file.path, {}))
+        _check_int96(file.uri, file.footer, columns)
 
 
 def check_engine_reads(uri: str) -> None:
@@ -61,19 +75,23 @@ def check_engine_reads(uri: str) -> None:
 
 
 def _null_chunks(
-    connection: duckdb.DuckDBPyConnection, path: str, footer: Footer, columns: Collection[int]
-) -> dict[int, list[int]]:
-    """Columns whose statistics say that they have no value, by row group; columns in arrays and maps are always read.
+    connection: duckdb.DuckDBPyConnection, files: Sequence[StoredFile], columns: Collection[int]
+) -> dict[str, dict[int, list[int]]]:
+    """Columns whose statistics say that they have no value, by row group, by path; those in arrays are always read.
 
     DuckDB is asked since it decides, and since pyarrow ends the process where a bound is shorter than its type.
     """
-    schema = footer.metadata.schema
+    schema = files[0].footer.metadata.schema
     single = {column for column in columns if schema.column(column).max_repetition_level == 0}
-    query = "SELECT row_group_id, column_id FROM parquet_metadata([?]) WHERE stats_null_count >= num_values"
-    found: dict[int, list[int]] = {}
-    for group, column in connection.execute(query, [path]).fetchall():
+    query = "SELECT file_name, row_group_id, column_id FROM parquet_metadata(?) WHERE stats_null_count >= num_values"
+    paths = [file.path for file in files]
+    found: dict[str, dict[int, list[int]]] = {}
+    for name, group, column in connection.execute(query, [paths]).fetchall():
         if column in single:
-            found.setdefault(group, []).append(column)
+            path = name if len(files) > 1 else paths[0]  # a path may be escaped
+            found.setdefault(path, {}).setdefault(group, []).append(column)
+    if found.keys() - set(paths):
+        raise TableFailed("DuckDB names a file in another way than it was asked for", error="FileName")
     return found
 
 

@@ -8,24 +8,25 @@ from __future__ import annotations
 
 import base64
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 
 import duckdb
 import pyarrow as pa
 
 from r2d2.errors import TableFailed, TableFault, TableUnsupported
+from r2d2.scan.alike import scan_alike, with_company
 from r2d2.scan.deletes import Deletes
-from r2d2.scan.digests import digests_sql
+from r2d2.scan.digests import digest_sql, lanes_sql
 from r2d2.scan.duck import KernelLimits, connect
 from r2d2.scan.equality import deleted_positions
-from r2d2.scan.faithful import check_engine_reads, check_faithful
+from r2d2.scan.faithful import StoredFile, check_engine_reads, check_faithful
 from r2d2.scan.files import check_unchanged, duckdb_path
 from r2d2.scan.footer.read import Footer, read_footer
-from r2d2.scan.items import EVERYTHING, ColumnSet, ScanFile, ScanItem
+from r2d2.scan.items import EVERYTHING, ScanFile, ScanItem
 from r2d2.scan.observe import expected_of, hides_nan, is_lie
 from r2d2.scan.reports import HIDDEN_NAN, LIE, FingerprintRows, leaf_report, report
-from r2d2.scan.rowhash import Digest, RowHasher, RowPart, check_hash_version, row_parts
-from r2d2.scan.sample import Lanes, Seen, observe, sample_batches, sample_sql
+from r2d2.scan.rowhash import RowHasher, check_hash_version
+from r2d2.scan.sample import Seen, observe, sample_batches, sample_sql
 from r2d2.scan.small import needed_bytes, read_small_item
 from r2d2.scan.source import Source, leaf_observer, parquet_source
 from r2d2.scan.together import SmallItem, scan_together
@@ -37,7 +38,7 @@ _SMALL_SHARE = 16
 
 
 def scan_items(items: Iterable[ScanItem], hasher: RowHasher, limits: KernelLimits) -> Iterator[pa.RecordBatch]:
-    """Fingerprints of the rows of each item, and its report behind them; small files are read together.
+    """Fingerprints of the rows of each item, and its report behind them; files are read together where they can be.
 
     Yields:
         Batches of the schema FINGERPRINTS.
@@ -46,7 +47,10 @@ def scan_items(items: Iterable[ScanItem], hasher: RowHasher, limits: KernelLimit
         EngineError: If this worker's DuckDB is not the pinned one; nothing else is raised.
     """
     check_hash_version()
-    pending = yield from _scan_small(items, hasher, limits)
+    many, rest = with_company(items)
+    left = yield from scan_alike(many, hasher, limits)
+    left = yield from _scan_small([*rest, *left], hasher, limits)
+    pending = yield from scan_alike(left, hasher, limits)
     while pending:
         with connect(limits) as connection:
             usable = True
@@ -150,7 +154,8 @@ def _scan_file(
     names = {path[0] for column_set in item.column_sets for path in column_set.paths} - set(file.partition)
     path = duckdb_path(connection, file.data_uri)
     # Columns found by id may have any name in the file.
-    check_faithful(connection, path, file.data_uri, footer, names if item.schema is None else footer.schema.names)
+    names = names if item.schema is None else set(footer.schema.names)
+    check_faithful(connection, [StoredFile(path=path, uri=file.data_uri, footer=footer)], names)
     source = parquet_source(
         connection, path, footer, file.partition, types, exact=item.exact, table=item.schema, deleted=deleted
     )
@@ -239,14 +244,8 @@ def _row_batches(
     connection: duckdb.DuckDBPyConnection, source: Source, item: ScanItem, hasher: RowHasher, *, is_filtered: bool
 ) -> Iterator[tuple[int, pa.RecordBatch]]:
     """See `fingerprint_batches`; filtered, rows that have no fingerprint below the threshold do not count."""
-    digests, lanes = digest_sql(source, item, hasher, [])
-    columns = ", ".join(f"{own.first} AS h{i}, {own.second} AS g{i}" for i, own in enumerate(lanes))
-    kept = ""
-    if is_filtered and item.threshold != EVERYTHING:
-        kept = " WHERE " + " OR ".join(f"h{i} < {item.threshold}::UBIGINT" for i in range(len(lanes)))
-    for batch in connection.sql(f"SELECT * FROM (SELECT {columns} FROM ({digests})){kept}").to_arrow_reader(
-        _BATCH_ROWS
-    ):
+    sql, lanes = lanes_sql(source, item, hasher, item.threshold if is_filtered else EVERYTHING)
+    for batch in connection.sql(sql).to_arrow_reader(_BATCH_ROWS):
         rows = FingerprintRows()
         for place, own in enumerate(lanes):
             first, second = (batch.column(f"{lane}{place}").to_numpy(zero_copy_only=False) for lane in "hg")
@@ -262,38 +261,3 @@ def _wide_batches(
         for own, lanes in zip(item.column_sets, found.fingerprints, strict=True):
             rows.add_rows(item, own.id, *lanes)
         yield found.rows, rows.batch()
-
-
-def row_sql(source: Source, item: ScanItem, hasher: RowHasher, selected: str) -> str:
-    """A query for the column sets (s) and lanes (h1, h2) of all rows: digests once per leaf, then one row per set."""
-    digests, lanes = digest_sql(source, item, hasher, [])
-    if len(lanes) == 1:
-        (own,) = lanes
-        rows = f"SELECT {own.column_set} AS s, {own.first} AS h1, {own.second} AS h2 FROM ({digests})"
-    else:
-        sets = ", ".join(f"{{'s': {own.column_set}, 'h1': {own.first}, 'h2': {own.second}}}" for own in lanes)
-        rows = f"SELECT unnest([{sets}], recursive := true) FROM ({digests})"
-    return f"SELECT {selected} FROM ({rows})"
-
-
-def digest_sql(source: Source, item: ScanItem, hasher: RowHasher, values: Sequence[str]) -> tuple[str, list[Lanes]]:
-    """A query for the digests of all leaves, each computed once, and the lanes of each column set over them.
-
-    Args:
-        source: The rows.
-        item: The column sets.
-        hasher: Row identity.
-        values: Further expressions over the source, which the query yields as v0, v1, ….
-    """
-    paths = list(dict.fromkeys(path for column_set in item.column_sets for path in column_set.paths))
-    place = {part: index for index, part in enumerate(row_parts(paths))}
-    lanes = [(column_set.id, _row_of(hasher, column_set, place)) for column_set in item.column_sets]
-    return (
-        digests_sql(hasher, source, paths, values),
-        [Lanes(column_set=number, first=row.first, second=row.second) for number, row in lanes],
-    )
-
-
-def _row_of(hasher: RowHasher, column_set: ColumnSet, place: Mapping[RowPart, int]) -> Digest:
-    places = [place[part] for part in row_parts(column_set.paths)]
-    return hasher.row([Digest(first=f"a{index}", second=f"b{index}") for index in places])

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from r2d2.scan.observe import Observation, Observer
+from r2d2.scan.source import FILE_NUMBER
 
 _AGGREGATES = 4
 
@@ -38,16 +40,36 @@ class Seen:
     def __post_init__(self) -> None:
         self.leaves = [Observation() for _ in self.observers]
 
+    def take_in(self, rows: int, aggregates: Sequence[Any]) -> None:
+        """Take in some rows, and the aggregates of all observers over them."""
+        self.rows += rows
+        for place, leaf in enumerate(self.leaves):
+            low, high, known, nans = aggregates[_AGGREGATES * place : _AGGREGATES * (place + 1)]
+            leaf.join(Observation(low=low, high=high, values=known, nans=nans))
+
 
 def observe(connection: duckdb.DuckDBPyConnection, relation: str, seen: Seen) -> None:
     """Take in all rows of a relation, and what their values are."""
-    values = "".join(f", {one.value} AS v{i}" for i, one in enumerate(seen.observers))
-    told = connection.sql(f"SELECT count(*){_aggregated(seen.observers)} FROM (SELECT 0{values} FROM {relation})")
-    ((rows, *found),) = told.fetchall()
-    seen.rows += rows
-    for place, leaf in enumerate(seen.leaves):
-        low, high, known, nans = found[_AGGREGATES * place : _AGGREGATES * (place + 1)]
-        leaf.join(Observation(low=low, high=high, values=known, nans=nans))
+    ((_, rows, *found),) = connection.sql(_observing(relation, seen.observers, "0")).fetchall()
+    seen.take_in(rows, found)
+
+
+def observe_each(
+    connection: duckdb.DuckDBPyConnection, relation: str, observers: Sequence[Observer]
+) -> dict[int, Seen]:
+    """What `observe` sees of each file of a relation, by its number; of files without rows there is nothing."""
+    each: dict[int, Seen] = {}
+    sql = f"{_observing(relation, observers, FILE_NUMBER)} GROUP BY number"
+    for number, rows, *found in connection.sql(sql).fetchall():
+        each[number] = Seen(observers=observers)
+        each[number].take_in(rows, found)
+    return each
+
+
+def _observing(relation: str, observers: Sequence[Observer], number: str) -> str:
+    values = "".join(f", {one.value} AS v{i}" for i, one in enumerate(observers))
+    rows = f"SELECT {number} AS number{values} FROM {relation}"
+    return f"SELECT any_value(number), count(*){_aggregated(observers)} FROM ({rows})"
 
 
 def _aggregated(observers: Sequence[Observer]) -> str:

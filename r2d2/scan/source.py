@@ -21,6 +21,10 @@ from r2d2.scan.rowhash import Column, Digest, RowHasher, leaf_column, leaf_value
 T = TypeVar("T")
 
 _ROW_NUMBER = "file_row_number"  # DuckDB's option and the column that it adds
+FILE_COLUMN = "file_index"
+"""DuckDB's column for the number of a row's file in the list of those that are read; a file's own column hides it."""
+FILE_NUMBER = "source.file"
+"""That number in a source of several files, from 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,12 +98,8 @@ def parquet_source(
         TableUnsupported: If the file's columns cannot be read as the table's.
     """
     relation, types = parquet_relation(connection, path, footer, numbered=deleted is not None)
-    if table is None:
-        places = {field.name: (index, field.type) for index, field in enumerate(footer.schema)}
-        declared = {fold(name) for name in partition}  # a partition value rules over a column of the file
-        places = {name: place for name, place in places.items() if fold(name) not in declared}
-    else:
-        places = columns_by_id(connection, path, footer.schema, table)
+    by_id = None if table is None else columns_by_id(connection, path, footer.schema, table)
+    places = _own_places(footer, partition) if by_id is None else by_id
     columns = {
         name: Column(sql=f"source.c{index}", duckdb_type=types[index], type=dtype)
         for name, (index, dtype) in places.items()
@@ -111,6 +111,58 @@ def parquet_source(
         connection.register("deleted_rows", deleted)
         relation += " ANTI JOIN deleted_rows ON source.row = deleted_rows.pos"
     return Source(relation=relation, columns=columns, exact=exact)
+
+
+def alike_source(
+    connection: duckdb.DuckDBPyConnection,
+    paths: Sequence[str],
+    footer: Footer,
+    partitions: Sequence[Mapping[str, Any]],
+    partition_types: Mapping[str, pa.DataType],
+    *,
+    exact: bool,
+) -> Source:
+    """The rows of several Parquet files with the partition columns added, and FILE_NUMBER.
+
+    Args:
+        connection: Where the relation lives.
+        paths: As `files.duckdb_path` returns them, none of them a pattern.
+        footer: Of one of them; the others have the same columns, none of which is called FILE_COLUMN.
+        partitions: The partition values of each file, as text; all have the same columns.
+        partition_types: Their types.
+        exact: See Source.
+
+    Raises:
+        TableFailed: If DuckDB sees other columns than the footer has.
+    """
+    files = f"[{', '.join(map(quote_text, paths))}]"
+    rows = f"read_parquet({files}, hive_partitioning = false, union_by_name = false)"
+    added = [_of_file([own[name] for own in partitions], partition_types[name]) for name in partitions[0]]
+    names = [f"c{index}" for index in range(len(footer.schema))] + [f"p{index}" for index in range(len(added))]
+    relation = f"(SELECT {', '.join(['*', *added, FILE_COLUMN])} FROM {rows}) AS source({', '.join([*names, 'file'])})"
+    types = connection.sql(f"SELECT * FROM {relation}").types
+    if len(types) != len(names) + 1:
+        raise TableFailed("DuckDB sees other columns than the file's footer has", error="Columns")
+    places = _own_places(footer, partitions[0])
+    for index, name in enumerate(partitions[0], start=len(footer.schema)):
+        places[name] = index, partition_types[name]
+    columns = {
+        name: Column(sql=f"source.{names[index]}", duckdb_type=types[index], type=dtype)
+        for name, (index, dtype) in places.items()
+    }
+    return Source(relation=relation, columns=columns, exact=exact)
+
+
+def _of_file(values: Sequence[Any], dtype: pa.DataType) -> str:
+    """SQL of the one of some values that belongs to a row's file."""
+    return f"([{', '.join(_literal(value, dtype) for value in values)}])[CAST({FILE_COLUMN} + 1 AS BIGINT)]"
+
+
+def _own_places(footer: Footer, partition: Mapping[str, Any]) -> dict[str, tuple[int, pa.DataType]]:
+    """Position and type of a file's columns by name; a partition value rules over a column of the file."""
+    declared = {fold(name) for name in partition}
+    places = {field.name: (index, field.type) for index, field in enumerate(footer.schema)}
+    return {name: place for name, place in places.items() if fold(name) not in declared}
 
 
 def parquet_relation(
@@ -153,8 +205,12 @@ def arrow_source(connection: duckdb.DuckDBPyConnection, view: str, schema: pa.Sc
 
 def literal_column(connection: duckdb.DuckDBPyConnection, value: Any, dtype: pa.DataType) -> Column:
     """A column with one value in all rows."""
-    sql = f"CAST({'NULL' if value is None else quote_text(str(value))} AS {sql_type(dtype)})"
+    sql = _literal(value, dtype)
     return Column(sql=sql, duckdb_type=connection.sql(f"SELECT {sql} AS x").types[0], type=dtype)
+
+
+def _literal(value: Any, dtype: pa.DataType) -> str:
+    return f"CAST({'NULL' if value is None else quote_text(str(value))} AS {sql_type(dtype)})"
 
 
 def sql_type(dtype: pa.DataType) -> str:

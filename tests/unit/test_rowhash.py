@@ -21,9 +21,10 @@ from hypothesis import strategies as st
 import r2d2.scan.rowhash as rowhash
 from r2d2.errors import EngineError
 from r2d2.model import FileStamp, leaves
+from r2d2.scan.digests import lanes_sql
 from r2d2.scan.duck import KernelLimits, quote_text
 from r2d2.scan.files import stamp
-from r2d2.scan.fingerprints import row_sql, scan_items
+from r2d2.scan.fingerprints import scan_items
 from r2d2.scan.footer.read import read_footer
 from r2d2.scan.items import ColumnSet, ScanFile, ScanItem
 from r2d2.scan.rowhash import HASH_VERSION, RowHasher
@@ -63,7 +64,7 @@ def of_values(
         item = ScanItem(
             table=0, files=(), partition_schema=pa.schema([]), column_sets=(ColumnSet(id=0, paths=(("x",),)),)
         )
-        return [(row[0], row[1]) for row in connection.sql(row_sql(source, item, hasher, "h1, h2")).fetchall()]
+        return [(row[0], row[1]) for row in connection.sql(lanes_sql(source, item, hasher)[0]).fetchall()]
 
 
 # The oracle: values as Python objects that are equal exactly where the contract says so.
