@@ -38,7 +38,7 @@ from r2d2.scan.duck import quote_name, quote_text
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-STANDARD = ("r2d2", "scan", "hash-sets", "minmax-except", "except")
+STANDARD = ("r2d2", "r2d2-pairs", "scan", "hash-sets", "minmax-except", "except")
 QUICK = {
     "mixed": 0.1, "one_schema": 0.05, "daily": 0.05, "tiny": 0.03, "snapshots": 0.1, "big": 0.01, "wide": 0.2,
     "texts": 0.2, "skew": 0.05, "tpch": 0.02,

@@ -23,6 +23,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from importlib.abc import MetaPathFinder
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
@@ -348,6 +349,14 @@ def _opened(packed: bytes) -> pa.RecordBatchStreamReader:
 # --- in the worker ----------------------------------------------------------------------------------------------------
 
 
+class _WithoutPandas(MetaPathFinder):
+    """pyarrow imports pandas, for half a second, to see whether it is given some; no kernel has any."""
+
+    def find_spec(self, name: str, *_: object) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError(name=name)
+
+
 class _Alone(BaseException):
     """The process that has started this one is gone; no kernel is to catch that."""
 
@@ -355,6 +364,7 @@ class _Alone(BaseException):
 def serve() -> None:
     """The main function of a worker: calls kernels until the process that has started it is gone."""
     _, end, parent, tempfile.tempdir = json.loads(sys.argv[1])
+    sys.meta_path.insert(0, _WithoutPandas())
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     with Connection(end) as pipe, contextlib.suppress(_Alone):
         _serve(pipe)

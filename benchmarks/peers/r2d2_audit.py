@@ -15,7 +15,7 @@ from benchmarks.peers.tables import Answer, Task
 from benchmarks.process_tree import seconds_since_start, tree_use
 
 
-def r2d2_audit(task: Task, engine: str) -> Answer:
+def r2d2_audit(task: Task, engine: str, *, no_unions: bool = False) -> Answer:
     """A warm-up audit of one table from a cold process, the same again, then the audit that counts."""
     from r2d2.config import AuditConfig, default_memory_bytes
     from r2d2.pipeline import audit
@@ -36,6 +36,7 @@ def r2d2_audit(task: Task, engine: str) -> Answer:
                 master=master,
                 kernel_threads=task.threads,
                 memory_bytes=default_memory_bytes(),
+                no_unions=no_unions,
             )
 
         with open_engine(config(one, "unused")) as opened:

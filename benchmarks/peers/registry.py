@@ -31,11 +31,11 @@ class Peer:
     most_pairs: int | None = None
 
 
-def _r2d2(engine: str) -> Callable[[Task], Answer]:
+def _r2d2(engine: str, *, no_unions: bool = False) -> Callable[[Task], Answer]:
     def run(task: Task) -> Answer:
         from benchmarks.peers.r2d2_audit import r2d2_audit
 
-        return r2d2_audit(task, engine)
+        return r2d2_audit(task, engine, no_unions=no_unions)
 
     return run
 
@@ -87,6 +87,7 @@ def _paper(task: Task) -> Answer:
 
 PEERS: Mapping[str, Peer] = {
     "r2d2": Peer(says="R2D2 on Sail", run=_r2d2("sail")),
+    "r2d2-pairs": Peer(says="R2D2 on Sail with `--no-unions`", run=_r2d2("sail", no_unions=True)),
     "r2d2-spark": Peer(says="R2D2 on Spark", run=_r2d2("spark")),
     "scan": Peer(says="DuckDB hashing every column once (no answer)", run=_duck("grouped_scan")),
     "hash-sets": Peer(says="sets of row hashes in one process", run=_duck("hash_sets")),

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence, Set
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
+from r2d2.components import components
 from r2d2.scan.plan import Pair
 
 GAIN = 2
@@ -52,6 +51,4 @@ def _linked(pairs: Sequence[Pair], read_anyway: Set[int]) -> tuple[dict[int, int
     ends = {table for pair in pairs for table in (pair.child, pair.parent)} - read_anyway
     place = {table: number for number, table in enumerate(sorted(ends))}
     both = [(place[pair.child], place[pair.parent]) for pair in pairs if pair.child in place and pair.parent in place]
-    links = np.array(both, np.intp).reshape(-1, 2)
-    graph = coo_array((np.ones(len(links)), (links[:, 0], links[:, 1])), shape=(len(place), len(place)))
-    return place, np.asarray(connected_components(graph, directed=False)[1])
+    return place, components(len(place), both)

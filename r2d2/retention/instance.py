@@ -9,11 +9,8 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+from r2d2.components import components
 
 TIE_RATIO = 1e-9
 """Savings whose difference is a smaller share of a component's saving are a tie."""
@@ -36,11 +33,8 @@ def split(options: Options) -> list[Options]:
     tables = sorted(set(options).union(*(parents for found in options.values() for parents in found)))
     position = {table: i for i, table in enumerate(tables)}
     links = [(position[child], position[p]) for child, found in options.items() for parents in found for p in parents]
-    heads, tails = zip(*links, strict=True) if links else ((), ())
-    graph = coo_array((np.ones(len(links)), (heads, tails)), shape=(len(tables), len(tables)))
-    labels: Any = connected_components(graph, directed=False)[1] if tables else []
     parts: dict[int, Options] = defaultdict(dict)
-    for table, label in zip(tables, labels, strict=True):
+    for table, label in zip(tables, components(len(tables), links), strict=True):
         if table in options:
             parts[int(label)][table] = options[table]
     return sorted(parts.values(), key=lambda part: (len(part), min(part)))

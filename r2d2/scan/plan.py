@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
+from r2d2.components import components
 from r2d2.model import Fragment, Harvest, LeafPath, SchemaClass, SchemaGraph, fold_path, is_case_sensitive, leaves
 from r2d2.scan.compare import QUESTIONS, SEVERAL
 from r2d2.scan.evidence import of_file
@@ -121,9 +120,7 @@ def assign_buckets(
 
 def _components(pairs: Sequence[Pair], tables: Sequence[int]) -> np.ndarray:
     place = {table: index for index, table in enumerate(tables)}
-    ends = np.array([(place[pair.child], place[pair.parent]) for pair in pairs])
-    links = coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(len(tables), len(tables)))
-    return np.asarray(connected_components(links, directed=False)[1])
+    return components(len(tables), [(place[pair.child], place[pair.parent]) for pair in pairs])
 
 
 def question_rows(

@@ -6,6 +6,7 @@ import zlib
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from r2d2.scan.footer.thrift import ChunkFacts, page_header
@@ -17,6 +18,7 @@ _DATA_PAGES, _INDEX_PAGE, _DICTIONARY_PAGE = (0, 3), 1, 2
 _PLAIN, _PLAIN_DICTIONARY, _RLE_DICTIONARY = 0, 2, 8
 _CODECS = {1: "snappy", 2: "gzip", 4: "brotli", 6: "zstd", 7: "lz4_raw"}
 _NUMBERS = {"INT32": "<i4", "INT64": "<i8", "FLOAT": "<f4", "DOUBLE": "<f8"}
+_WORD_BYTES = 8
 _DAMAGED = (pa.ArrowException, OSError, ValueError, IndexError, OverflowError)
 
 
@@ -71,20 +73,31 @@ def _decompressed(body: bytes, codec: int | None, size: int) -> bytes:
 
 
 def _decoded(data: bytes, count: int, physical: str, size: int, dtype: pa.DataType) -> Any:
+    is_decimal = pa.types.is_decimal(dtype)
     if physical in _NUMBERS:
         values = _numbers(data, count, physical, dtype)
     elif physical == "FIXED_LEN_BYTE_ARRAY" and size > 0 and len(data) == count * size:
-        values = [data[at : at + size] for at in range(0, len(data), size)]
+        is_word = is_decimal and size <= _WORD_BYTES
+        values = _words(data, size) if is_word else [data[at : at + size] for at in range(0, len(data), size)]
     elif physical == "BYTE_ARRAY":
         values = _byte_arrays(data, count)
     else:
         return None
-    if pa.types.is_decimal(dtype):
-        numbers = values if physical in _NUMBERS else [int.from_bytes(raw, "big", signed=True) for raw in values]
+    if not isinstance(values, np.ndarray):
+        values = sorted({int.from_bytes(raw, "big", signed=True) for raw in values} if is_decimal else set(values))
+    if is_decimal and len(values) > 0:
         most = 10**dtype.precision
-        found = sorted(set(map(int, numbers)))
-        return found if not found or -most < found[0] <= found[-1] < most else None
-    return values if isinstance(values, np.ndarray) else sorted(set(values))
+        return values if -most < int(values[0]) and int(values[-1]) < most else None
+    return values
+
+
+def _words(data: bytes, size: int) -> npt.NDArray[np.int64]:
+    """Big-endian integers with a sign, of so many bytes each, at most _WORD_BYTES; distinct and ascending."""
+    stored = np.frombuffer(data, np.uint8).reshape(-1, size)
+    words = np.zeros((len(stored), _WORD_BYTES), np.uint8)
+    words[stored[:, 0] >= 1 << 7] = 0xFF
+    words[:, _WORD_BYTES - size :] = stored
+    return np.unique(words.view(">i8").ravel().astype(np.int64))
 
 
 def _numbers(data: bytes, count: int, physical: str, dtype: pa.DataType) -> Any:
