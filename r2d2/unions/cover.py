@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +11,9 @@ from r2d2.scan.kinds import Kinds, Lists, Numbers
 
 _GATHERED = 8
 """To count the holders of a row takes as long as to look at so many rows of a table."""
+
+_CALLED = 400
+"""To look at a table's rows takes as long as so many of them, before the first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,11 +54,12 @@ class Holders:
         """
         own = self._held_by(child)
         shared = self._shared(own, parents)
-        chosen = self._greedy(own, shared)
+        chosen = self._greedy(own, parents, shared)
         if chosen is None:
             return None
-        kept = self._minimal(own, chosen)
-        return Cover(tables=tuple(kept), bag=self._is_bag(child, kept), shared=tuple(shared[table] for table in kept))
+        kept = self._minimal(own, [parents[number] for number in chosen])
+        rows_of = dict(zip(parents, shared.tolist(), strict=True))
+        return Cover(tables=tuple(kept), bag=self._is_bag(child, kept), shared=tuple(rows_of[table] for table in kept))
 
     def rows_of(self, table: int) -> int:
         """Distinct rows of a table among the kinds."""
@@ -65,43 +68,37 @@ class Holders:
     def _held_by(self, table: int) -> Numbers:
         return _at(self._kinds_of, table)
 
-    def _shared(self, own: Numbers, parents: Sequence[int]) -> dict[int, int]:
-        """How many rows of some kinds each parent has, in the cheaper of two ways."""
+    def _shared(self, own: Numbers, parents: Sequence[int]) -> Numbers:
+        """(parents,): how many rows of some kinds each has, in the cheaper of two ways."""
         kinds = self._kinds
         by_row = int(kinds.held.sizes[own].sum())
-        if sum(len(self._held_by(parent)) for parent in parents) <= _GATHERED * by_row:
+        by_table = _CALLED * len(parents) + self._kinds_of.sizes[[p for p in parents if p < len(self._kinds_of)]].sum()
+        if by_table <= _GATHERED * by_row:
             left = np.zeros(len(kinds.held), np.int64)
             left[own] = kinds.distinct[own]
-            return {parent: int(left[self._held_by(parent)].sum()) for parent in parents}
+            return np.array([left[self._held_by(parent)].sum() for parent in parents], np.int64)
         weights = np.repeat(kinds.distinct[own], kinds.held.sizes[own])
         counts = np.bincount(kinds.held.items[kinds.held.at(own)], weights=weights, minlength=1 + max(parents))
-        return {parent: int(counts[parent]) for parent in parents}
+        return counts[list(parents)].astype(np.int64)
 
-    def _greedy(self, own: Numbers, shared: dict[int, int]) -> list[int] | None:
-        """Tables that hold some kinds together, or None; `shared` is how many rows of these each has.
+    def _greedy(self, own: Numbers, parents: Sequence[int], shared: Numbers) -> list[int] | None:
+        """Numbers of parents that hold some kinds together, or None; `shared` is how many rows of these each has.
 
-        What a table adds only shrinks, so it is counted again only when it stands first.
+        The first ones mostly leave little, so what each adds is counted again over the kinds that are left.
         """
-        left = np.zeros(len(self._kinds.held), np.int64)
-        left[own] = self._kinds.distinct[own]
-        rows = int(left[own].sum())
-        queue = [(-count, table) for table, count in shared.items() if count]
-        heapq.heapify(queue)
+        is_left = np.zeros(len(self._kinds.held), bool)
+        is_left[own] = True
+        left, adds = own, shared
         chosen: list[int] = []
-        while rows:
-            if not queue:
+        while len(left):
+            if chosen:
+                adds = self._shared(left, parents)
+            number = int(np.argmax(adds))
+            if not adds[number]:
                 return None
-            _, table = heapq.heappop(queue)
-            held = self._held_by(table)
-            adds = int(left[held].sum())
-            if queue and (-adds, table) > queue[0]:
-                heapq.heappush(queue, (-adds, table))
-                continue
-            if not adds:
-                return None
-            chosen.append(table)
-            left[held] = 0
-            rows -= adds
+            chosen.append(number)
+            is_left[self._held_by(parents[number])] = False
+            left = left[is_left[left]]
         return chosen
 
     def _minimal(self, own: Numbers, chosen: Sequence[int]) -> list[int]:
