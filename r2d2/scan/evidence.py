@@ -84,15 +84,20 @@ def pack(whole: Sequence[LeafEvidence], files: Iterable[Sequence[LeafEvidence]])
     """
     numbered = [(WHOLE, leaf) for leaf in whole]
     numbered += [(number, leaf) for number, leaves in enumerate(files) for leaf in leaves]
-    columns = {
-        "file": [number for number, _ in numbered],
-        "kind": [KINDS[leaf.kind] for _, leaf in numbered],
-        "flags": [int(leaf.flags) for _, leaf in numbered],
-        "rows": [UNKNOWN if leaf.rows is None else leaf.rows for _, leaf in numbered],
-        "nulls": [UNKNOWN if leaf.nulls is None else leaf.nulls for _, leaf in numbered],
-        **{name: [getattr(leaf, name) for _, leaf in numbered] for name in ("low", "high", "first_high", "last_low")},
-    }
-    return bytes(pa.RecordBatch.from_pydict(columns, schema=ROWS).serialize())
+    counts = [
+        (
+            number,
+            KINDS[leaf.kind],
+            int(leaf.flags),
+            UNKNOWN if leaf.rows is None else leaf.rows,
+            UNKNOWN if leaf.nulls is None else leaf.nulls,
+        )
+        for number, leaf in numbered
+    ]
+    ends = [(leaf.low, leaf.high, leaf.first_high, leaf.last_low) for _, leaf in numbered]
+    columns = [*zip(*counts, strict=True), *zip(*ends, strict=True)] if numbered else [()] * len(ROWS)
+    arrays = [pa.array(values, type=field.type) for values, field in zip(columns, ROWS, strict=True)]
+    return bytes(pa.RecordBatch.from_arrays(arrays, schema=ROWS).serialize())
 
 
 def unpack(packed: bytes) -> pa.RecordBatch:

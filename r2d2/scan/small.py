@@ -2,7 +2,7 @@
 
 A query over one file costs DuckDB some twenty milliseconds whatever the file holds, and decoding a small one a third of
 one. Only what pyarrow is known to read as DuckDB does is decoded here, and whatever is doubtful about a file is left to
-the reader of single files, whose answer counts. Whether a file is read here depends on that file alone.
+the reader of single files, whose answer counts.
 """
 
 from __future__ import annotations
