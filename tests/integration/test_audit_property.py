@@ -15,6 +15,7 @@ from hypothesis import Phase, given, note, settings
 from hypothesis import strategies as st
 
 from r2d2 import AuditConfig, audit
+from r2d2.scan import alike
 from r2d2.session import Engine
 from r2d2.store.results import read_results
 from tests.integration import lake_makers as makers
@@ -86,6 +87,32 @@ def test_edges_do_not_depend_on_the_configuration(
 ) -> None:
     meaning = makers.write_lake(random.Random(3), base, tmp_path / "lake")
     assert_same(edges_of(engine, tmp_path / "lake", **options), expected_edges(meaning))
+
+
+def test_edges_do_not_depend_on_which_files_are_read_by_one_query(
+    engine: Engine, base: list[pa.Table], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    scan = alike._scan
+
+    def noted(connection: Any, group: Sequence[Any], *rest: Any) -> None:
+        scan(connection, group, *rest)
+        sizes.append(len(group))
+
+    for name, value in (("LEAST_BYTES", 0), ("LEAST_FILE_BYTES", 0), ("_scan", noted)):
+        monkeypatch.setattr(alike, name, value)
+    rng = random.Random(8)
+    makes = (makers.subset, makers.near_miss, makers.shuffled)
+    tables = [table for own in base for table in (own, *(make(rng, own) for make in makes))]
+    lake = {f"{number:03}.parquet": table for number, table in enumerate(tables)}
+    for options in ({}, {"sketch_rows": 16, "whole_rows": 0}):
+        folder = tmp_path / str(len(options))
+        folder.mkdir()
+        for name, table in lake.items():
+            pq.write_table(table, folder / name, row_group_size=7)
+        assert_same(edges_of(engine, folder, **options), expected_edges(lake))
+    if engine.name == "sail":  # whose kernels run here
+        assert max(sizes) > 3
 
 
 def test_case_sensitive_names_and_the_utc_clock_change_the_edges_as_they_say(
