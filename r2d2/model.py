@@ -318,6 +318,7 @@ def fold(name: str) -> str:
     return name.lower()
 
 
+@lru_cache(maxsize=1 << 14)
 def fold_path(path: LeafPath) -> LeafPath:
     """`fold` for each name of a leaf path."""
     return tuple(fold(name) for name in path)

@@ -64,6 +64,7 @@ class _File:
         return (
             tuple((field.name, field.type) for field in layout.schema),
             layout.stored,
+            layout.digest,
             layout.writer,
             tuple((name, item.partition_schema.field(name).type) for name in sorted(self.file.partition)),
             item.column_sets,

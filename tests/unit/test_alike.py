@@ -176,6 +176,21 @@ def test_files_whose_writers_note_their_rows_are_read_by_one_query(tmp_path: Pat
     assert sizes == [3]
 
 
+def test_types_that_arrow_does_not_tell_apart_are_not_read_by_one_query(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items = []
+    for number, dtype in enumerate(["VARCHAR", "JSON", "VARCHAR", "JSON"]):
+        path = str(tmp_path / f"{number}.parquet")
+        with duckdb.connect() as connection:
+            connection.execute(f"COPY (SELECT '{{}}'::{dtype} AS a, {number} AS b) TO '{path}' (FORMAT parquet)")
+        items.append(item_of(number, Path(path), pa.table({"a": ["{}"], "b": [number]})))
+    with only_alike() as sizes:
+        together = output_of(list(scan_items(items, HASHER, LIMITS)))
+    assert sizes == [2, 2]
+    assert together == output_of(alone(items, monkeypatch))
+
+
 @pytest.mark.parametrize("name", ["file_index", "FILE_INDEX", "file", "filename", "number", "v0", "p0", "source", "c0"])
 def test_a_column_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     tables = [pa.table({name: [5, place, 1], 'quote"d': ["x", None, "y"]}) for place in range(4)]

@@ -77,6 +77,7 @@ class Layout:
         stored: The Parquet columns.
         coded: Top-level columns that the writer may have been given as codes and a dictionary.
         ordered: See FooterFacts.
+        digest: See FooterSchema.
     """
 
     schema: pa.Schema
@@ -86,6 +87,7 @@ class Layout:
     stored: tuple[StoredType, ...]
     coded: frozenset[str]
     ordered: Sequence[bool]
+    digest: bytes
 
     @cached_property
     def widths(self) -> tuple[int, ...]:
@@ -139,6 +141,7 @@ def _parsed(facts: FooterFacts, name: str) -> Layout:
         stored=found.stored,
         coded=found.coded if _ARROW_SCHEMA in keys else frozenset(found.schema.names),
         ordered=facts.ordered,
+        digest=found.digest,
     )
 
 
