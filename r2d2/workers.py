@@ -354,7 +354,7 @@ class _WithoutPandas(MetaPathFinder):
 
     def find_spec(self, name: str, *_: object) -> None:
         if name == "pandas":
-            raise ModuleNotFoundError(name=name)
+            raise ModuleNotFoundError("kernels have no use for pandas", name=name)
 
 
 class _Alone(BaseException):

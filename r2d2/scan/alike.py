@@ -19,7 +19,6 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from r2d2.errors import TableFault
 from r2d2.model import LeafPath, fold
 from r2d2.scan.digests import lanes_sql
 from r2d2.scan.duck import KernelLimits, connect
@@ -38,19 +37,20 @@ from r2d2.scan.wide import has_many_leaves
 MEMORY_SHARE = 16
 """The part of a kernel's memory that the fingerprints of the items that are scanned together are to take."""
 MOST_FILES = 512
-"""Files of one query, at most: an error in one costs all of them."""
+"""Files of one query, at most: an error in one of them costs the query."""
 LEAST_BYTES = 2 << 20
 """Stored bytes of the files of one query from which on planning it takes less than it saves."""
 LEAST_FILE_BYTES = 64 << 10
 """Stored bytes of a file, on average, from which on DuckDB takes less to open it than it saves."""
 
 _FINGERPRINT_BYTES = 32  # packed, and the lanes that they are packed from
+_PARSED_FOOTER = 16  # times its stored bytes
 _BATCH_ROWS = 1 << 18
 
 
 @dataclass(frozen=True, kw_only=True)
 class _File:
-    """A file of an item, and where in the list of items that one is."""
+    """A file of an item, and the place of that one among the items."""
 
     place: int
     item: ScanItem
@@ -58,12 +58,16 @@ class _File:
     footer: Footer
 
     @property
+    def held_bytes(self) -> int:
+        """Memory of its footer, and of its fingerprints if all of them are kept."""
+        fingerprints = _FINGERPRINT_BYTES * self.footer.rows * len(self.item.column_sets)
+        return fingerprints + _PARSED_FOOTER * self.footer.footer_bytes
+
+    @property
     def kind(self) -> tuple[Any, ...]:
         """What is the same for all files of one query."""
         layout, item = self.footer.layout, self.item
         return (
-            tuple((field.name, field.type) for field in layout.schema),
-            layout.stored,
             layout.digest,
             layout.writer,
             tuple((name, item.partition_schema.field(name).type) for name in sorted(self.file.partition)),
@@ -75,7 +79,7 @@ class _File:
 
 @dataclass
 class _Told:
-    """What was found of one item."""
+    """What one query has found of one item."""
 
     rows: FingerprintRows
     oddities: list[dict[str, Any]]
@@ -96,15 +100,16 @@ def scan_alike(
     most = limits.memory_bytes // MEMORY_SHARE
     together: list[list[_File]] = []
     room = most
-    for item in items:
-        files = _opened(item, most)
+    for place, item in enumerate(items):
+        files = _opened(place, item, most)
         if files is None:
             left.append(item)
             continue
-        room -= _fingerprint_bytes(files)
+        held = sum(one.held_bytes for one in files)
+        room -= held
         if room < 0:
             yield from _scanned(together, hasher, limits, left)
-            together, room = [], most - _fingerprint_bytes(files)
+            together, room = [], most - held
         together.append(files)
     yield from _scanned(together, hasher, limits, left)
     return left
@@ -128,7 +133,7 @@ def with_company(items: Iterable[ScanItem]) -> tuple[list[ScanItem], list[ScanIt
 # --- which files ------------------------------------------------------------------------------------------------------
 
 
-def _opened(item: ScanItem, most: int) -> list[_File] | None:
+def _opened(place: int, item: ScanItem, most: int) -> list[_File] | None:
     """The files of an item with their footers; None where it is to be scanned alone."""
     if not item.column_sets or item.schema is not None or has_many_leaves(item):
         return None
@@ -138,10 +143,10 @@ def _opened(item: ScanItem, most: int) -> list[_File] | None:
         if file.deletes or set(file.data_uri) & set(GLOB_CHARACTERS):
             return None
         try:
-            opened = _File(place=0, item=item, file=file, footer=read_footer(file.data_uri))
-        except TableFault:
+            opened = _File(place=place, item=item, file=file, footer=read_footer(file.data_uri))
+        except Exception:  # noqa: BLE001 - the reader of single files will say what is wrong
             return None
-        room -= _fingerprint_bytes([opened])
+        room -= opened.held_bytes
         if room < 0 or not _is_plain(opened.footer):
             return None
         files.append(opened)
@@ -154,11 +159,6 @@ def _is_plain(footer: Footer) -> bool:
     return not named and not footer.legacy_calendar and b"geo" not in (footer.metadata.metadata or {})
 
 
-def _fingerprint_bytes(files: Sequence[_File]) -> int:
-    """Memory that the fingerprints of some files take, all of them kept."""
-    return sum(_FINGERPRINT_BYTES * one.footer.rows * len(one.item.column_sets) for one in files)
-
-
 # --- the queries ------------------------------------------------------------------------------------------------------
 
 
@@ -166,22 +166,56 @@ def _scanned(
     together: Sequence[Sequence[_File]], hasher: RowHasher, limits: KernelLimits, left: deque[ScanItem]
 ) -> Iterator[pa.RecordBatch]:
     """Scan some items by as few queries as their files allow."""
-    groups = _groups([replace(one, place=place) for place, files in enumerate(together) for one in files])
+    groups = _groups([one for files in together for one in files])
     with_others = {one.place for group in groups if len(group) > 1 for one in group}
-    told = {place: _Told(FingerprintRows(), []) for place in with_others}
+    told: dict[int, list[_Told]] = {place: [] for place in with_others}
+    failed = {files[0].place for files in together} - with_others
     for group in groups:
-        own = [one for one in group if one.place in told]
-        if own and not _is_scanned(own, hasher, limits, told):
-            for one in own:
-                told.pop(one.place, None)
-    for place, files in enumerate(together):
-        item = files[0].item
-        if place not in told:
+        _read(group, hasher, limits, told, failed)
+    for files in together:
+        place, item = files[0].place, files[0].item
+        if place in failed:
             left.append(item)
             continue
-        yield told[place].rows.batch()
+        found = told.pop(place)
+        for own in found:
+            yield own.rows.batch()
         rows, size = sum(one.footer.rows for one in files), sum(map(_bytes_read, files))
-        yield report_batch([*told[place].oddities, report_row(item, rows, size, None)])
+        oddities = [row for own in found for row in own.oddities]
+        yield report_batch([*oddities, report_row(item, rows, size, None)])
+
+
+def _read(
+    group: Sequence[_File],
+    hasher: RowHasher,
+    limits: KernelLimits,
+    told: Mapping[int, list[_Told]],
+    failed: set[int],
+) -> None:
+    """Add what is found of some files to what is told of their items; one that fails is found by halving.
+
+    Args:
+        group: The files.
+        hasher: Row identity.
+        limits: Of the kernel.
+        told: By place of the items.
+        failed: Places of items that are given up, to which those with files that cannot be read are added.
+    """
+    left = [one for one in group if one.place not in failed]
+    if not left:
+        return
+    try:
+        with connect(limits) as connection:
+            found = _scan(connection, left, hasher)
+    except Exception:  # noqa: BLE001 - the reader of single files will say what is wrong
+        if len(left) == 1:
+            failed.add(left[0].place)
+            return
+        for half in (left[: len(left) // 2], left[len(left) // 2 :]):
+            _read(half, hasher, limits, told, failed)
+        return
+    for place, own in found.items():
+        told[place].append(own)
 
 
 def _groups(files: Sequence[_File]) -> list[list[_File]]:
@@ -205,19 +239,9 @@ def _bytes_read(one: _File) -> int:
     return one.footer.footer_bytes + needed_bytes(one.footer, one.item.column_sets) if is_own else 0
 
 
-def _is_scanned(group: Sequence[_File], hasher: RowHasher, limits: KernelLimits, told: Mapping[int, _Told]) -> bool:
-    """Add what is found of some files to what is told of their items; whether nothing went wrong."""
-    try:
-        with connect(limits) as connection:
-            _scan(connection, group, hasher, told)
-    except Exception:  # noqa: BLE001 - one file among many: each alone shows which
-        return False
-    return True
-
-
-def _scan(
-    connection: duckdb.DuckDBPyConnection, group: Sequence[_File], hasher: RowHasher, told: Mapping[int, _Told]
-) -> None:
+def _scan(connection: duckdb.DuckDBPyConnection, group: Sequence[_File], hasher: RowHasher) -> dict[int, _Told]:
+    """What some files hold, by place of their items."""
+    told = {one.place: _Told(FingerprintRows(), []) for one in group}
     first = group[0]
     paths = [duckdb_path(connection, one.file.data_uri) for one in group]
     for one in group:
@@ -240,6 +264,7 @@ def _scan(
     _fingerprint(connection, source, group, hasher, told)
     for one in group:
         check_unchanged(one.file.stamp)
+    return told
 
 
 def _fingerprint(

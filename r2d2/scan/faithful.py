@@ -85,13 +85,13 @@ def _null_chunks(
     single = {column for column in columns if schema.column(column).max_repetition_level == 0}
     query = "SELECT file_name, row_group_id, column_id FROM parquet_metadata(?) WHERE stats_null_count >= num_values"
     paths = [file.path for file in files]
+    rows = connection.execute(query, [paths]).fetchall()
+    if not {name for name, *_ in rows} <= set(paths):  # object stores may spell them in another way
+        rows = [(path, *row) for path in paths for _, *row in connection.execute(query, [[path]]).fetchall()]
     found: dict[str, dict[int, list[int]]] = {}
-    for name, group, column in connection.execute(query, [paths]).fetchall():
+    for path, group, column in rows:
         if column in single:
-            path = name if len(files) > 1 else paths[0]  # a path may be escaped
             found.setdefault(path, {}).setdefault(group, []).append(column)
-    if found.keys() - set(paths):
-        raise TableFailed("DuckDB names a file in another way than it was asked for", error="FileName")
     return found
 
 

@@ -49,8 +49,10 @@ def scan_items(items: Iterable[ScanItem], hasher: RowHasher, limits: KernelLimit
     check_hash_version()
     many, rest = with_company(items)
     left = yield from scan_alike(many, hasher, limits)
-    left = yield from _scan_small([*rest, *left], hasher, limits)
-    pending = yield from scan_alike(left, hasher, limits)
+    large = yield from _scan_small([*rest, *left], hasher, limits)
+    tried = set(map(id, many))
+    pending = yield from scan_alike([item for item in large if id(item) not in tried], hasher, limits)
+    pending.extend(item for item in large if id(item) in tried)
     while pending:
         with connect(limits) as connection:
             usable = True

@@ -143,6 +143,7 @@ def alike_source(
     types = connection.sql(f"SELECT * FROM {relation}").types
     if len(types) != len(names) + 1:
         raise TableFailed("DuckDB sees other columns than the file's footer has", error="Columns")
+    _check_decimals(types, footer)
     places = _own_places(footer, partitions[0])
     for index, name in enumerate(partitions[0], start=len(footer.schema)):
         places[name] = index, partition_types[name]
@@ -189,7 +190,27 @@ def parquet_relation(
     types = connection.sql(f"SELECT * FROM {relation}").types
     if len(types) != len(names):
         raise TableFailed("DuckDB sees other columns than the file's footer has", error="Columns")
+    _check_decimals(types, footer)
     return relation, types
+
+
+def _check_decimals(types: Sequence[Any], footer: Footer) -> None:
+    """Raise TableFailed if DuckDB reads decimals in another scale: a footer has two, and each reader goes by one."""
+    for own, field in zip(types, footer.schema, strict=False):
+        if not _are_same_decimals(own, field.type):
+            message = f"the footer says two things about the decimals of column {field.name!r}"
+            raise TableFailed(message, error="Columns")
+
+
+def _are_same_decimals(duckdb_type: Any, dtype: pa.DataType) -> bool:
+    if pa.types.is_decimal(dtype):
+        return str(duckdb_type) == f"DECIMAL({dtype.precision},{dtype.scale})"
+    if not pa.types.is_nested(dtype):
+        return True
+    children = [dtype.field(index).type for index in range(dtype.num_fields)]
+    if pa.types.is_map(dtype):
+        children = [dtype.key_type, dtype.item_type]
+    return all(_are_same_decimals(own, child) for (_, own), child in zip(duckdb_type.children, children, strict=False))
 
 
 def arrow_source(connection: duckdb.DuckDBPyConnection, view: str, schema: pa.Schema, names: Sequence[str]) -> Source:

@@ -95,9 +95,9 @@ def test_edges_do_not_depend_on_which_files_are_read_by_one_query(
     sizes: list[int] = []
     scan = alike._scan
 
-    def noted(connection: Any, group: Sequence[Any], *rest: Any) -> None:
-        scan(connection, group, *rest)
+    def noted(connection: Any, group: Sequence[Any], *rest: Any) -> Any:
         sizes.append(len(group))
+        return scan(connection, group, *rest)
 
     for name, value in (("LEAST_BYTES", 0), ("LEAST_FILE_BYTES", 0), ("_scan", noted)):
         monkeypatch.setattr(alike, name, value)

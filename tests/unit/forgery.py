@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-TRUE, _FALSE, _BYTE, _I16, _I32, I64, _DOUBLE, BINARY, _LIST, _SET, _MAP, STRUCT = range(1, 13)
+TRUE, _FALSE, _BYTE, _I16, I32, I64, _DOUBLE, BINARY, _LIST, _SET, _MAP, STRUCT = range(1, 13)
 _ROW_GROUPS, COLUMN_ORDERS, _COLUMNS, _META_DATA, _STATISTICS = 4, 7, 1, 3, 12
 PHYSICAL_TYPE, NUM_VALUES = 1, 5
 NULL_COUNT, DISTINCT_COUNT, MAX, MIN, MAX_IS_EXACT, MIN_IS_EXACT = 3, 4, 5, 6, 7, 8
@@ -50,7 +50,7 @@ def _read(data: bytes, at: int, kind: int) -> tuple[Any, int]:
     """A value of the compact protocol and the position behind it."""
     if kind in (TRUE, _FALSE):
         return kind == TRUE, at
-    if kind in (_I16, _I32, I64):
+    if kind in (_I16, I32, I64):
         number, at = _varint(data, at)
         return (number >> 1) ^ -(number & 1), at
     if kind == BINARY:
@@ -88,7 +88,7 @@ def _read_struct(data: bytes, at: int) -> tuple[Struct, int]:
 def _written(kind: int, value: Any) -> bytes:
     if kind in (TRUE, _FALSE):
         return b""
-    if kind in (_I16, _I32, I64):
+    if kind in (_I16, I32, I64):
         return _as_varint(value * 2 if value >= 0 else -value * 2 - 1)
     if kind == BINARY:
         return _as_varint(len(value)) + bytes(value)

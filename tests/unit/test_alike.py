@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,11 @@ from r2d2.scan.duck import KernelLimits
 from r2d2.scan.evidence import Flag
 from r2d2.scan.files import stamp
 from r2d2.scan.fingerprints import scan_items
+from r2d2.scan.footer.read import read_footer
 from r2d2.scan.items import EVERYTHING, ColumnSet, ScanFile, ScanItem
 from r2d2.scan.reports import HIDDEN_NAN, LIE
 from tests.unit import fingerprint_rows
-from tests.unit.forgery import I64, NULL_COUNT, NUM_VALUES, forge
+from tests.unit.forgery import I32, I64, NULL_COUNT, NUM_VALUES, Struct, forge, forged
 from tests.unit.scanned_files import HASHER, OTHER, PLAIN, alone, evidence, item_of, output_of, tables
 
 LIMITS = KernelLimits()
@@ -40,9 +42,10 @@ def only_alike() -> Iterator[list[int]]:
     sizes: list[int] = []
     scan = alike._scan
 
-    def counted(connection: Any, group: Sequence[Any], *rest: Any) -> None:
-        scan(connection, group, *rest)
+    def counted(connection: Any, group: Sequence[Any], *rest: Any) -> Any:
+        found = scan(connection, group, *rest)
         sizes.append(len(group))
+        return found
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(fingerprints, "read_small_item", lambda _: None)
@@ -191,6 +194,63 @@ def test_types_that_arrow_does_not_tell_apart_are_not_read_by_one_query(
     assert together == output_of(alone(items, monkeypatch))
 
 
+SCALE = 7
+"""Field of a column of a footer's schema."""
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_file_with_two_scales_of_a_decimal_changes_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    values = [Decimal("1.254"), Decimal("1.261"), Decimal("9.000"), Decimal("1.250")]
+    items = written(tmp_path, [pa.table({"x": pa.array([value], pa.decimal128(9, 3))}) for value in values])
+    path = tmp_path / f"{place}.parquet"
+
+    def two_scales(footer: Struct) -> None:
+        for column in footer[2][1][1][1:]:
+            column[SCALE] = (I32, 1)
+
+    path.write_bytes(forged(path.read_bytes(), two_scales))
+    items[place] = replace(items[place], files=(ScanFile(stamp=stamp(str(path)), data_uri=str(path)),))
+    with only_alike() as sizes:
+        batches = list(scan_items(items, HASHER, LIMITS))
+    assert sizes == [3]
+    assert output_of(batches) == output_of(alone(items, monkeypatch))
+    _, reports = fingerprint_rows.counted(batches)
+    assert {row["table"]: row["error"] for row in reports} == {n: "Columns" if n == place else "" for n in range(4)}
+
+
+def test_an_error_of_a_store_fails_its_own_table_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    items = written(tmp_path, parts(4))
+    read = alike.read_footer
+
+    class ThrottledError(Exception):
+        """What a store may raise, of no known kind."""
+
+    def throttled(uri: str) -> Any:
+        if uri.endswith("1.parquet"):
+            raise ThrottledError
+        return read(uri)
+
+    for module in (alike, fingerprints):
+        monkeypatch.setattr(module, "read_footer", throttled)
+    with only_alike() as sizes:
+        _, reports = fingerprint_rows.counted(scan_items(items, HASHER, LIMITS))
+    assert sizes == [3]
+    assert {row["table"]: row["error"] for row in reports} == {0: "", 1: "ThrottledError", 2: "", 3: ""}
+
+
+def test_of_many_files_one_that_fails_is_read_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    items = written(tmp_path, parts(32))
+    path = tmp_path / "11.parquet"
+    path.write_bytes(flipped(path.read_bytes()))
+    items[11] = replace(items[11], files=(ScanFile(stamp=stamp(str(path)), data_uri=str(path)),))
+    with only_alike() as sizes:
+        together = output_of(list(scan_items(items, HASHER, LIMITS)))
+    assert together == output_of(alone(items, monkeypatch))
+    assert sorted(sizes, reverse=True) == [16, 8, 4, 2, 1]
+
+
 @pytest.mark.parametrize("name", ["file_index", "FILE_INDEX", "file", "filename", "number", "v0", "p0", "source", "c0"])
 def test_a_column_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     tables = [pa.table({name: [5, place, 1], 'quote"d': ["x", None, "y"]}) for place in range(4)]
@@ -286,9 +346,10 @@ def test_a_chunk_with_another_number_of_values_than_rows(
     forge(tmp_path / "1.parquet", lambda chunk, _: chunk.update({NUM_VALUES: (I64, values)}))
     path = str(tmp_path / "1.parquet")
     items[1] = replace(items[1], files=(ScanFile(stamp=stamp(path), data_uri=path),))
-    with only_alike():
+    with only_alike() as sizes:
         together = output_of(list(scan_items(items, HASHER, LIMITS)))
     assert together == output_of(alone(items, monkeypatch))
+    assert sizes
 
 
 def test_a_chunk_that_is_said_to_be_null_fails_its_own_table_only(tmp_path: Path) -> None:
@@ -324,7 +385,8 @@ def test_what_rows_say_against_the_metadata_is_told_of_their_file(tmp_path: Path
 
 def test_items_are_scanned_in_as_many_turns_as_memory_asks_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     items = written(tmp_path, parts(12, rows=1000))
-    monkeypatch.setattr(alike, "MEMORY_SHARE", LIMITS.memory_bytes // (3 * 2 * 32 * 1000))
+    most = max(read_footer(str(path)).footer_bytes for path in tmp_path.glob("*.parquet"))
+    monkeypatch.setattr(alike, "MEMORY_SHARE", LIMITS.memory_bytes // (3 * (2 * 32 * 1000 + 16 * most)))
     with only_alike() as sizes:
         together = output_of(list(scan_items(items, HASHER, LIMITS)))
     assert sizes == [3] * 4

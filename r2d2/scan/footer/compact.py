@@ -52,7 +52,7 @@ def read_struct(data: bytes, at: int, wanted: Wanted) -> tuple[dict[int, Any], i
         elif kind == _FALSE and wanted_kind == TRUE:
             found[field] = False
         else:
-            at = _skip(data, at, kind)
+            at = skip(data, at, kind)
     return found, at + 1
 
 
@@ -126,7 +126,7 @@ def list_or_none(element: int, read: Read) -> Read:
         try:
             return read_all(data, at)
         except ValueError:
-            return None, _skip(data, at, LIST)
+            return None, skip(data, at, LIST)
 
     return read_or_skip
 
@@ -146,11 +146,11 @@ def _skip_fields(data: bytes, at: int, depth: int = 0) -> int:
     """The position behind a struct, from one inside of it."""
     while head := data[at]:
         at = at + 1 if head > 15 else _varint(data, at + 1)[1]
-        at = _skip(data, at, head & 15, depth)
+        at = skip(data, at, head & 15, depth)
     return at + 1
 
 
-def _skip(data: bytes, at: int, kind: int, depth: int = 0) -> int:
+def skip(data: bytes, at: int, kind: int, depth: int = 0) -> int:
     """The position behind a value."""
     if kind in _INTEGERS:
         while data[at] > 127:
@@ -178,5 +178,5 @@ def _skip_list(data: bytes, at: int, depth: int) -> int:
     if kind in _BOOLEANS:
         return at + size
     for _ in range(size):
-        at = _skip(data, at, kind, depth + 1)
+        at = skip(data, at, kind, depth + 1)
     return at

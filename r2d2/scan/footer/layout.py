@@ -6,6 +6,7 @@ tables of a lake. A layout is made from these bytes alone, so no file has a say 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -77,7 +78,7 @@ class Layout:
         stored: The Parquet columns.
         coded: Top-level columns that the writer may have been given as codes and a dictionary.
         ordered: See FooterFacts.
-        digest: See FooterSchema.
+        digest: Of the columns as they are stored: pyarrow does not show all that other readers go by.
     """
 
     schema: pa.Schema
@@ -141,7 +142,7 @@ def _parsed(facts: FooterFacts, name: str) -> Layout:
         stored=found.stored,
         coded=found.coded if _ARROW_SCHEMA in keys else frozenset(found.schema.names),
         ordered=facts.ordered,
-        digest=found.digest,
+        digest=hashlib.blake2b(facts.schema, digest_size=16).digest(),
     )
 
 

@@ -5,7 +5,6 @@ Types follow the Parquet schema, not the Arrow schema that some writers embed: S
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -77,21 +76,18 @@ class FooterSchema:
         int96: Leaves that hold values stored as INT96.
         stored: One entry per Parquet column.
         coded: Top-level columns that the embedded Arrow schema, if there is one, has as codes and a dictionary.
-        digest: Of names, nesting and types as Parquet has them: other types may stand for one Arrow type.
     """
 
     schema: pa.Schema
     int96: frozenset[LeafPath]
     stored: tuple[StoredType, ...]
     coded: frozenset[str]
-    digest: bytes
 
 
 def footer_schema(metadata: pq.FileMetaData, name: str) -> FooterSchema:
     """The columns of a footer; `name` is that of its file, for messages."""
     try:
-        described = str(metadata.schema)
-        if _VARIANT.search(described):
+        if _VARIANT.search(str(metadata.schema)):
             raise TableUnsupported("columns of type VARIANT are not supported", error="Type")
         columns = [metadata.schema.column(i) for i in range(metadata.num_columns)]
         stored = tuple(StoredType(c.physical_type, c.length, c.max_definition_level == 0) for c in columns)
@@ -111,13 +107,7 @@ def footer_schema(metadata: pq.FileMetaData, name: str) -> FooterSchema:
         int96=_int96(schema, stored),
         stored=stored,
         coded=frozenset(field.name for field in shape if "dictionary<" in str(field.type)),
-        digest=hashlib.blake2b(_without_address(described).encode("utf-8", "surrogatepass"), digest_size=16).digest(),
     )
-
-
-def _without_address(described: str) -> str:
-    """What pyarrow prints of a schema, without the line that says where it is in memory."""
-    return described.partition("\n")[2]
 
 
 def _int96(schema: pa.Schema, stored: Sequence[StoredType]) -> frozenset[LeafPath]:

@@ -27,6 +27,7 @@ from r2d2.scan.footer.compact import (
     list_or_none,
     read_struct,
     signed,
+    skip,
     struct,
     true,
     whole_struct,
@@ -89,11 +90,13 @@ class FooterFacts:
         groups: The row groups in file order.
         ordered: Per Parquet column, whether bounds follow the order of its type; empty where the footer does not say.
         rowless: The footer with no rows and no row groups in it: what files of one writer and schema have in common.
+        schema: The columns, as they are stored.
     """
 
     groups: Sequence[GroupFacts]
     ordered: Sequence[bool]
     rowless: bytes
+    schema: bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +178,8 @@ def footer_facts(footer: bytes) -> FooterFacts:
     rowless = footer[:size]
     if rows_end <= start < end:
         rowless = b"".join((footer[:rows_start], _NO_ROWS, footer[rows_end:start], _NO_GROUPS, footer[end:size]))
-    return FooterFacts(groups=groups, ordered=found.get(7, ()), rowless=rowless)
+    schema = slice(*found.get(2, (size, size)))
+    return FooterFacts(groups=groups, ordered=found.get(7, ()), rowless=rowless, schema=footer[schema])
 
 
 # --- the structs of Parquet -------------------------------------------------------------------------------------------
@@ -184,6 +188,12 @@ def footer_facts(footer: bytes) -> FooterFacts:
 def _place_of_rows(data: bytes, at: int) -> tuple[tuple[int, int], int]:
     """Where the number of rows stands, from and to; pyarrow is asked for the number."""
     _, end = signed(data, at)
+    return (at, end), end
+
+
+def _place_of_schema(data: bytes, at: int) -> tuple[tuple[int, int], int]:
+    """Where the columns stand, from and to; pyarrow is asked for what they are."""
+    end = skip(data, at, LIST)
     return (at, end), end
 
 
@@ -291,6 +301,7 @@ _COLUMN_ORDER = {1: (STRUCT, struct({}))}
 _ANY_ORDERS = list_of(STRUCT, _column_order)
 TYPE_ORDER = bytes([1 << 4 | STRUCT, 0, 0])
 _FILE = {
+    2: (LIST, _place_of_schema),
     3: (I64, _place_of_rows),
     4: (LIST, _placed_groups),
     7: (LIST, column_orders),
