@@ -27,7 +27,7 @@ from r2d2.scan.fingerprints import unreadable
 from r2d2.scan.footer.read import read_footer
 from r2d2.scan.items import ScanFile, ScanItem
 from r2d2.scan.rowhash import RowHasher, check_hash_version, structs_on
-from r2d2.scan.small import needed_bytes
+from r2d2.scan.small import bytes_asked_for
 from r2d2.scan.source import Source, arrow_source, parquet_source
 
 SKETCHES = pa.schema(
@@ -134,9 +134,7 @@ def _sketch_file(
     check_unchanged(file.stamp)
     if rows != footer.rows - (deleted.num_rows if deleted is not None else 0):
         raise TableFailed("a file has another number of rows than its footer says", error="RowCount")
-    if file.data_uri != file.stamp.uri:
-        return 0
-    return footer.footer_bytes + needed_bytes(footer, item.column_sets) + (deletes.bytes if deletes else 0)
+    return bytes_asked_for(item, file, footer, deletes)
 
 
 class _Taker:

@@ -4,7 +4,7 @@ To plan the digests of a file's columns takes DuckDB as long as to compute them 
 the same columns, of whatever tables, are therefore read by one query, whose rows say which file they come from.
 
 An item is scanned here only if its fingerprints fit into memory, and counts only if nothing goes wrong with any of its
-files. All others are left to the reader of single files, which says what is wrong.
+files. All others are left to the other readers, the last of which says what is wrong.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from r2d2.scan.faithful import StoredFile, check_faithful
 from r2d2.scan.files import GLOB_CHARACTERS, check_unchanged, duckdb_path
 from r2d2.scan.footer.read import Footer, read_footer
 from r2d2.scan.items import EVERYTHING, ScanFile, ScanItem
-from r2d2.scan.observe import Observation, Observer, expected_of, hides_nan, is_lie
-from r2d2.scan.reports import HIDDEN_NAN, LIE, FingerprintRows, leaf_report_row, report_batch, report_row
+from r2d2.scan.observe import Observation, Observer, expected_of
+from r2d2.scan.reports import FingerprintRows, oddities, report_batch, report_row
 from r2d2.scan.rowhash import RowHasher
 from r2d2.scan.sample import observe_each
-from r2d2.scan.small import needed_bytes
+from r2d2.scan.small import bytes_asked_for
 from r2d2.scan.source import FILE_COLUMN, FILE_NUMBER, Source, alike_source, leaf_observer
 from r2d2.scan.wide import has_many_leaves
 
@@ -180,9 +180,10 @@ def _scanned(
         found = told.pop(place)
         for own in found:
             yield own.rows.batch()
-        rows, size = sum(one.footer.rows for one in files), sum(map(_bytes_read, files))
-        oddities = [row for own in found for row in own.oddities]
-        yield report_batch([*oddities, report_row(item, rows, size, None)])
+        rows = sum(one.footer.rows for one in files)
+        size = sum(bytes_asked_for(item, one.file, one.footer) for one in files)
+        odd = [row for own in found for row in own.oddities]
+        yield report_batch([*odd, report_row(item, rows, size, None)])
 
 
 def _read(
@@ -234,11 +235,6 @@ def _groups(files: Sequence[_File]) -> list[list[_File]]:
     return groups
 
 
-def _bytes_read(one: _File) -> int:
-    is_own = one.file.data_uri == one.file.stamp.uri
-    return one.footer.footer_bytes + needed_bytes(one.footer, one.item.column_sets) if is_own else 0
-
-
 def _scan(connection: duckdb.DuckDBPyConnection, group: Sequence[_File], hasher: RowHasher) -> dict[int, _Told]:
     """What some files hold, by place of their items."""
     told = {one.place: _Told(FingerprintRows(), []) for one in group}
@@ -259,8 +255,7 @@ def _scan(connection: duckdb.DuckDBPyConnection, group: Sequence[_File], hasher:
     partitions = [one.file.partition for one in group]
     source = alike_source(connection, paths, first.footer, partitions, types, exact=first.item.exact)
     if first.item.leaves:
-        for place, oddities in _oddities(connection, source, group, wanted).items():
-            told[place].oddities.extend(oddities)
+        _observe(connection, source, group, wanted, told)
     _fingerprint(connection, source, group, hasher, told)
     for one in group:
         check_unchanged(one.file.stamp)
@@ -305,10 +300,14 @@ def _check_rows(rows_of: Sequence[int], group: Sequence[_File], *, is_sample: bo
 # --- what the values say of the metadata ------------------------------------------------------------------------------
 
 
-def _oddities(
-    connection: duckdb.DuckDBPyConnection, source: Source, group: Sequence[_File], wanted: Set[LeafPath]
-) -> dict[int, list[dict[str, Any]]]:
-    """Reports of the leaves about which metadata lies, or in which some engines lose NaN, by place of the item."""
+def _observe(
+    connection: duckdb.DuckDBPyConnection,
+    source: Source,
+    group: Sequence[_File],
+    wanted: Set[LeafPath],
+    told: Mapping[int, _Told],
+) -> None:
+    """Add what is odd about some leaves of files to what is told of their items."""
     expected = [
         [leaf for leaf in expected_of(base64.b64decode(one.file.evidence), one.item.leaves) if leaf.path in wanted]
         for one in group
@@ -320,7 +319,6 @@ def _oddities(
     known = {path: one for path, one in observers.items() if one is not None}
     seen = observe_each(connection, source.relation, list(known.values()))
     _check_rows([seen[number].rows if number in seen else 0 for number in range(len(group))], group, is_sample=False)
-    found: dict[int, list[dict[str, Any]]] = {}
     for number, (one, own) in enumerate(zip(group, expected, strict=True)):
         leaves = dict(zip(known, seen[number].leaves, strict=True)) if number in seen else {}
         for leaf in own:
@@ -328,10 +326,4 @@ def _oddities(
                 continue
             observer = replace(known[leaf.path], expected=leaf)
             observation = leaves.get(leaf.path, Observation())
-            if is_lie(observer, observation, one.footer.rows):
-                found.setdefault(one.place, []).append(leaf_report_row(one.item, LIE, one.file.number, leaf.path))
-            if hides_nan(observer, observation, whole_file=True):
-                found.setdefault(one.place, []).append(
-                    leaf_report_row(one.item, HIDDEN_NAN, one.file.number, leaf.path)
-                )
-    return found
+            told[one.place].oddities += oddities(one.item, one.file, observer, observation, one.footer.rows)

@@ -23,11 +23,11 @@ from r2d2.scan.faithful import StoredFile, check_engine_reads, check_faithful
 from r2d2.scan.files import check_unchanged, duckdb_path
 from r2d2.scan.footer.read import Footer, read_footer
 from r2d2.scan.items import EVERYTHING, ScanFile, ScanItem
-from r2d2.scan.observe import expected_of, hides_nan, is_lie
-from r2d2.scan.reports import HIDDEN_NAN, LIE, FingerprintRows, leaf_report, report
+from r2d2.scan.observe import expected_of
+from r2d2.scan.reports import FingerprintRows, oddities, report, report_batch
 from r2d2.scan.rowhash import RowHasher, check_hash_version
 from r2d2.scan.sample import Seen, observe, sample_batches, sample_sql
-from r2d2.scan.small import needed_bytes, read_small_item
+from r2d2.scan.small import bytes_asked_for, read_small_item
 from r2d2.scan.source import Source, leaf_observer, parquet_source
 from r2d2.scan.together import SmallItem, scan_together
 from r2d2.scan.wide import is_wide, wide_rows
@@ -121,9 +121,7 @@ def _scan_item(
                 advice = ": use --reader engine" if item.schema is None else ""
                 raise TableUnsupported(f"a file has dates of Spark's legacy calendar{advice}", error="Reader")
             deletes = Deletes.from_text(file.deletes) if file.deletes else None
-            if file.data_uri == file.stamp.uri:
-                bytes_read += footer.footer_bytes + needed_bytes(footer, item.column_sets)
-                bytes_read += deletes.bytes if deletes else 0
+            bytes_read += bytes_asked_for(item, file, footer, deletes)
             path = duckdb_path(connection, file.data_uri)
             deleted = deleted_positions(connection, deletes, path, footer) if deletes else None
             rows = footer.rows - (deleted.num_rows if deleted is not None else 0)
@@ -190,11 +188,10 @@ def _sampled(
     yield from observed_batches(connection, source, item, hasher, seen)
     if seen.rows != live:
         raise _miscounted()
-    for observer, leaf in zip(observers, seen.leaves, strict=True):
-        if is_lie(observer, leaf, live):
-            yield leaf_report(item, LIE, file.number, observer.expected.path)
-        if hides_nan(observer, leaf, whole_file=True):
-            yield leaf_report(item, HIDDEN_NAN, file.number, observer.expected.path)
+    observed = zip(observers, seen.leaves, strict=True)
+    odd = [row for observer, leaf in observed for row in oddities(item, file, observer, leaf, live)]
+    if odd:
+        yield report_batch(odd)
 
 
 def observed_batches(

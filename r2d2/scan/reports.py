@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from r2d2.errors import TableFault
 from r2d2.model import LeafPath, leaf_key
-from r2d2.scan.items import EVERYTHING, ScanItem
+from r2d2.scan.items import EVERYTHING, ScanFile, ScanItem
+from r2d2.scan.observe import Observation, Observer, hides_nan, is_lie
 from r2d2.scan.ordering import ordered
 from r2d2.scan.row_filter import RowFilter, read_filters
 
@@ -200,6 +201,16 @@ def leaf_report(item: ScanItem, status: str, fragment: int, path: LeafPath) -> p
 def leaf_report_row(item: ScanItem, status: str, fragment: int, path: LeafPath) -> dict[str, Any]:
     """`leaf_report` for `report_batch`."""
     return _row(item, message=json.dumps({"fragment": fragment, "leaf": leaf_key(path)}), status=status)
+
+
+def oddities(
+    item: ScanItem, file: ScanFile, observer: Observer, seen: Observation, rows: int
+) -> Iterator[dict[str, Any]]:
+    """What is odd about a leaf that was observed in all live rows of a file, so many, as rows of reports."""
+    if is_lie(observer, seen, rows):
+        yield leaf_report_row(item, LIE, file.number, observer.expected.path)
+    if hides_nan(observer, seen, whole_file=True):
+        yield leaf_report_row(item, HIDDEN_NAN, file.number, observer.expected.path)
 
 
 def report_batch(rows: list[dict[str, Any]]) -> pa.RecordBatch:

@@ -17,10 +17,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from r2d2.model import LeafPath, fold
+from r2d2.scan.deletes import Deletes
 from r2d2.scan.files import check_unchanged, is_remote, open_file
 from r2d2.scan.footer.read import Footer, read_footer
 from r2d2.scan.footer.schema import width
-from r2d2.scan.items import ColumnSet, ScanFile, ScanItem
+from r2d2.scan.items import ScanFile, ScanItem
 from r2d2.scan.source import Named
 
 SMALL_BYTES = 2 << 20
@@ -145,20 +146,22 @@ def read_small(item: ScanItem, file: ScanFile) -> SmallFile | None:
     if not all(_is_plain(arrays[column], footer, column) for column in columns):
         return None
     check_unchanged(file.stamp)
-    own = file.data_uri == file.stamp.uri
     return SmallFile(
         file=file,
         rows=footer.rows,
-        bytes_read=footer.footer_bytes + needed_bytes(footer, item.column_sets) if own else 0,
+        bytes_read=bytes_asked_for(item, file, footer),
         values={path: place if isinstance(place, Literal) else arrays[place] for path, place in places.items()},
     )
 
 
-def needed_bytes(footer: Footer, column_sets: Sequence[ColumnSet]) -> int:
-    """Compressed bytes of the column chunks that the column sets touch."""
-    wanted = {path[0].lower() for column_set in column_sets for path in column_set.paths}
-    names = footer.schema.names
-    return sum(size for name, size in zip(names, footer.column_bytes, strict=True) if name.lower() in wanted)
+def bytes_asked_for(item: ScanItem, file: ScanFile, footer: Footer, deletes: Deletes | None = None) -> int:
+    """Bytes of a file's footer and deletes, and of the chunks that an item touches; none if it is not of the lake."""
+    if file.data_uri != file.stamp.uri:
+        return 0
+    wanted = {path[0].lower() for column_set in item.column_sets for path in column_set.paths}
+    columns = zip(footer.schema.names, footer.column_bytes, strict=True)
+    chunks = sum(size for name, size in columns if name.lower() in wanted)
+    return footer.footer_bytes + chunks + (deletes.bytes if deletes else 0)
 
 
 def _places(item: ScanItem, file: ScanFile, footer: Footer) -> dict[LeafPath, int | Literal] | None:

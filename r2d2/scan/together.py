@@ -20,15 +20,8 @@ from r2d2.model import LeafPath
 from r2d2.scan.by_type import VALUE, digest_arrays, observe_arrays
 from r2d2.scan.combine import Lanes, row_fingerprints
 from r2d2.scan.items import ColumnSet, ScanItem
-from r2d2.scan.observe import Observer, expected_of, hides_nan, is_lie, observer
-from r2d2.scan.reports import (
-    HIDDEN_NAN,
-    LIE,
-    FingerprintRows,
-    leaf_report_row,
-    report_batch,
-    report_row,
-)
+from r2d2.scan.observe import Observer, expected_of, observer
+from r2d2.scan.reports import FingerprintRows, oddities, report_batch, report_row
 from r2d2.scan.rowhash import RowHasher
 from r2d2.scan.small import NULL, Literal, SmallFile, working_bytes
 from r2d2.scan.source import literal_column
@@ -164,11 +157,7 @@ def _oddities(connection: duckdb.DuckDBPyConnection, works: Sequence[SmallItem])
     for same in by_type.values():
         observations = observe_arrays(connection, same[0].observer, [one.array for one in same])
         for one, seen in zip(same, observations, strict=True):
-            path = one.observer.expected.path
-            if is_lie(one.observer, seen, one.file.rows):
-                yield leaf_report_row(one.item, LIE, one.file.file.number, path)
-            if hides_nan(one.observer, seen, whole_file=True):
-                yield leaf_report_row(one.item, HIDDEN_NAN, one.file.file.number, path)
+            yield from oddities(one.item, one.file.file, one.observer, seen, one.file.rows)
 
 
 def _observed(item: ScanItem, file: SmallFile) -> Iterator[_Observed]:
